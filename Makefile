@@ -1,0 +1,31 @@
+# What a person types. The work is in deploy/dev/; every target can be run again at any time.
+
+# A shell opened before rustup was installed does not know its folder yet.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench up down clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+run: ## build and start the demo; pass options on with ARGS="--keep ./demo"
+	@deploy/dev/run $(ARGS)
+
+test: ## run every test; narrow it with ARGS="-p crossdock-core"
+	@deploy/dev/test $(ARGS)
+
+check: ## formatting, lints, dependency policy and unit tests
+	@deploy/dev/check
+
+bench: ## run the benchmarks; pass options on with ARGS="…"
+	@deploy/dev/bench $(ARGS)
+
+up: ## start the development servers
+	@deploy/dev/servers up
+
+down: ## stop the development servers
+	@deploy/dev/servers down
+
+clean: ## remove everything that was built
+	@cargo clean

@@ -1,0 +1,101 @@
+//! Held events: deliveries that left the broker and wait in the store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Attempt, Event, FlowName, Partition, Position, ReplayTicket, StoreError};
+
+/// The id of a held event. Ascends in the order in which events were held: within a key, the order of delivery.
+pub type HeldId = i64;
+
+/// Why an event is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldReason {
+    /// It is the head of its key and waits for its next attempt.
+    Retry,
+    /// It waits behind the head of its key.
+    Behind,
+}
+
+/// A delivery to be held.
+#[derive(Debug, Clone)]
+pub struct NewHeld {
+    /// The flow.
+    pub flow: FlowName,
+    /// Where the event stands in the broker. With the flow it is unique among held events.
+    pub position: Position,
+    /// The key whose order is kept.
+    pub key: Option<String>,
+    /// The hash of the key ([`crate::hash_key`]); of the event's position where the flow keeps no order.
+    pub key_hash: u64,
+    /// The event.
+    pub event: Arc<Event>,
+    /// The tries so far.
+    pub attempts: Vec<Attempt>,
+    /// Counted attempts so far.
+    pub tried: u32,
+    /// When the first attempt began; what `max_age` counts from.
+    pub first_tried_at: Option<Timestamp>,
+    /// When the next attempt is due; none for an event behind its head.
+    pub due: Option<Timestamp>,
+    /// The replay that the delivery belongs to, if any.
+    pub replay: Option<ReplayTicket>,
+}
+
+/// A held event.
+#[derive(Debug, Clone)]
+pub struct HeldEvent {
+    /// Its id.
+    pub id: HeldId,
+    /// What was held.
+    pub held: NewHeld,
+}
+
+/// A key with held events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldKey {
+    /// The hash of the key.
+    pub hash: u64,
+    /// How many events of the key are held.
+    pub count: u64,
+}
+
+/// Reads held events. They are written by [`crate::Settlements`] alone.
+///
+/// Only the owner of a partition reads its held events for delivery, so no two workers fire one event.
+#[async_trait]
+pub trait HeldEvents: Send + Sync {
+    /// Takes over a partition: every held key of the flow in it with its count. The lowest event of each key gets a due
+    /// time (now) if it had none, which heals a head lost between two steps of a worker that died.
+    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Vec<HeldKey>, StoreError>;
+
+    /// Heads that are due until `until`, earliest first, at most `limit`, later than (`due`, `id`) of `after`.
+    async fn due(
+        &self,
+        flow: &FlowName,
+        partition: &Partition,
+        until: Timestamp,
+        after: Option<(Timestamp, HeldId)>,
+        limit: usize,
+    ) -> Result<Vec<HeldEvent>, StoreError>;
+
+    /// Events of one key with an id above `after`, in order, at most `limit`.
+    async fn behind(
+        &self,
+        flow: &FlowName,
+        partition: &Partition,
+        key_hash: u64,
+        after: HeldId,
+        limit: usize,
+    ) -> Result<Vec<HeldEvent>, StoreError>;
+
+    /// How many events the flow holds, and the earliest due time.
+    async fn count(&self, flow: &FlowName) -> Result<(u64, Option<Timestamp>), StoreError>;
+
+    /// The held deliveries of an event, over all flows.
+    async fn of_event(&self, position: &Position) -> Result<Vec<HeldEvent>, StoreError>;
+}

@@ -1,0 +1,15 @@
+//! The outbox port: where events become durable.
+
+use async_trait::async_trait;
+
+use crate::{Event, PublishError, Published, Topic};
+
+/// Takes events in. What it answered for is durable and will be published, in order, once for each (source, id).
+///
+/// On the embedded store the outbox is the broker's log; elsewhere a relay moves events from it to the broker.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// Commits events and answers for each one. Returns after the commit. **Cancellation**: dropping the future leaves
+    /// it open whether the events were taken; sending them again is safe, the ids are the same.
+    async fn append(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>>;
+}

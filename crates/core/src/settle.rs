@@ -1,0 +1,83 @@
+//! Settling: the one way in which deliveries change the store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Attempt, DeadLetter, HeldId, NewHeld, ReplayTicket, StoreError};
+
+/// The request that an event was mapped to, as it is kept with a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedRequest {
+    /// The action.
+    pub action: String,
+    /// The rendered fields of the action, for example its `path`. No secret is ever among them.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+    /// The media type of the body.
+    pub content_type: Option<String>,
+    /// The body.
+    #[serde(skip)]
+    pub body: Bytes,
+}
+
+/// One change, decided after an attempt.
+#[derive(Debug, Clone)]
+pub enum Settlement {
+    /// Hold these deliveries, in this order: the head of a key and all that is queued behind it, or one more event for
+    /// a key that is held already. A delivery that is held already (same flow and position) is left as it is.
+    Hold(Vec<NewHeld>),
+    /// A held head failed again: keep it, with one more attempt, until `due`.
+    Again {
+        /// Which.
+        held: HeldId,
+        /// All tries so far.
+        attempts: Vec<Attempt>,
+        /// Counted attempts so far.
+        tried: u32,
+        /// When the first attempt began.
+        first_tried_at: Option<Timestamp>,
+        /// When the next one is due.
+        due: Timestamp,
+    },
+    /// A held or replayed delivery has reached the other side.
+    Delivered {
+        /// The held row to remove.
+        held: Option<HeldId>,
+        /// The item of a replay to mark as delivered, with its dead letter.
+        replay: Option<ReplayTicket>,
+    },
+    /// It will not be tried again by itself. Unique by (flow, position): the same dead letter again adds attempts, and
+    /// opens it anew if a replay failed.
+    DeadLetter {
+        /// The letter.
+        letter: Arc<DeadLetter>,
+        /// The held row to remove.
+        held: Option<HeldId>,
+        /// The item of a replay that failed.
+        replay: Option<ReplayTicket>,
+    },
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// The ids of newly held events, none for one that was held already. In the order given.
+    Held(Vec<Option<HeldId>>),
+    /// Done.
+    Done,
+}
+
+/// Writes what was decided.
+///
+/// **Durability**: when the call returns, all of it is durable and visible to every store port. **Atomicity**: each
+/// settlement by itself is all or nothing. **Order**: settlements of one call, and of calls that follow each other,
+/// take effect in order. **Errors**: on an error any number of the settlements may have happened; settling them again
+/// changes nothing more. **Cancellation**: the same.
+#[async_trait]
+pub trait Settlements: Send + Sync {
+    /// Settles a batch and answers for each one, in order.
+    async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<Settled>, StoreError>;
+}

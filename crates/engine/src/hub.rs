@@ -1,0 +1,1 @@
+//! The hub: what the API and the command line talk to.
