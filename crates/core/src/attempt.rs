@@ -38,6 +38,9 @@ pub struct Attempt {
     /// The beginning of the answer, redacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excerpt: Option<String>,
+    /// How often in a row it ended like this, for tries that do not count (throttled, credential refused).
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u32,
     /// The replay that made this try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<String>,
@@ -56,7 +59,16 @@ impl Attempt {
             code: fault.code.clone(),
             message: fault.message.clone(),
             excerpt: fault.excerpt.clone(),
+            times: 1,
             replay: None,
         }
     }
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn is_once(times: &u32) -> bool {
+    *times == 1
 }
