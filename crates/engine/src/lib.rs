@@ -1,6 +1,41 @@
-//! engine
-#![allow(missing_docs)]
+//! The engine: takes events in, carries them through flows, and keeps the promise.
+//!
+//! ```text
+//! in    webhook / API ─► intake ─► outbox (durable) ─► broker
+//! out   runner: subscription ─► dispatcher of (flow, partition) ─► lane of the key
+//!         attempt   map ─► action                performs, writes no state
+//!         decide    RetryPolicy::decide          pure
+//!         settle    done · lane · held · dead    the only writer; the broker is told after the store has it
+//! ```
+//!
+//! First attempts, retries, held events and replays share this one path. The engine owns every loop, wait and retry;
+//! it must never know which broker, which store or which connector is behind the ports.
+
 mod plan;
 mod status;
-pub use plan::*;
-pub use status::*;
+mod stores;
+
+mod hub;
+
+mod intake;
+mod replay;
+mod runner;
+
+mod dispatcher;
+
+mod attempt;
+mod decide;
+mod settle;
+
+mod flow;
+mod gate;
+mod lanes;
+mod work;
+
+pub use dispatcher::LANE_WAIT_MAX;
+pub use hub::{
+    ActError, Answer, DeliveryView, EventView, Hub, IntakeError, ReplayChange, StartError, TestResult,
+};
+pub use plan::{ConnectionPlan, FieldPlan, FieldValue, FlowPlan, Order, Plan};
+pub use status::{ConnectionStatus, FlowStatus, Moment, Status};
+pub use stores::Stores;

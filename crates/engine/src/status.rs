@@ -114,7 +114,7 @@ pub enum Moment {
         /// How it ended.
         outcome: Outcome,
         /// The try.
-        attempt: Attempt,
+        attempt: Box<Attempt>,
         /// What follows: `done`, `retry`, `throttle`, `hold` or `dead_letter`.
         next: &'static str,
         /// When it is tried again, in milliseconds from now.

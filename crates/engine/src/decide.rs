@@ -1,0 +1,144 @@
+//! Decide: what follows a try. Changes the delivery's own record, nothing else.
+
+use std::time::Duration;
+
+use crossdock_core::{Attempt, Class, Decision, Fault, Outcome};
+use jiff::Timestamp;
+
+use crate::{
+    attempt::Attempted,
+    flow::{Flow, count},
+    status::Moment,
+};
+
+/// Refusals of the credential for one event, while the connection works for others, after which the event is given up.
+const AUTH_TRIES_MAX: u32 = 5;
+
+/// A try with what follows from it. What it means for the store is in [`crate::settle`].
+pub(crate) struct Decided {
+    pub(crate) attempted: Attempted,
+    pub(crate) decision: Decision,
+    /// The fault, for the dead letter; none on success.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// Decides, and records the try in the delivery.
+pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Decided {
+    let now = flow.clock.now();
+    let Err(fault) = attempted.result.clone() else {
+        return Decided { attempted, decision: Decision::Done, fault: None };
+    };
+    let counted = !matches!(fault.class, Class::Throttled | Class::AuthExpired | Class::AuthBroken);
+    let work = &mut attempted.work;
+    let first = *work.first_tried_at.get_or_insert(attempted.at);
+    let n = work.tried + 1;
+    work.tried += u32::from(counted);
+    work.auth_tries = if is_auth(&fault) { work.auth_tries + 1 } else { 0 };
+    let age = Duration::try_from(now.duration_since(first)).unwrap_or_default();
+    let mut decision = flow.plan.retry.decide(work.tried, age, &fault, now, chance);
+    if decision == Decision::Hold && work.auth_tries >= AUTH_TRIES_MAX && !flow.gate.needs_auth() {
+        decision =
+            Decision::DeadLetter("its credential is refused while the connection works for other events");
+    }
+    if work.test.is_some() && decision != Decision::Done {
+        decision = Decision::DeadLetter("the test failed");
+    }
+    let mut record = failed_attempt(&attempted, n, &fault);
+    record.replay = attempted.work.replay.as_ref().map(|ticket| ticket.replay.clone());
+    attempted.work.record(record, counted);
+    Decided { attempted, decision, fault: Some(fault) }
+}
+
+fn is_auth(fault: &Fault) -> bool {
+    matches!(fault.class, Class::AuthExpired | Class::AuthBroken)
+}
+
+fn failed_attempt(attempted: &Attempted, n: u32, fault: &Fault) -> Attempt {
+    Attempt::failed(n, attempted.at, millis(attempted.duration), attempted.request.clone(), fault)
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Decided {
+    /// The record of this try.
+    pub(crate) fn record(&self) -> Attempt {
+        let Attempted { work, at, duration, request, status, .. } = &self.attempted;
+        match &self.fault {
+            Some(fault) => failed_attempt(&self.attempted, work.tried.max(1), fault),
+            None => Attempt {
+                n: work.tried + 1,
+                at: *at,
+                duration_ms: millis(*duration),
+                request: request.clone(),
+                status: *status,
+                class: None,
+                code: None,
+                message: String::new(),
+                excerpt: None,
+                times: 1,
+                replay: work.replay.as_ref().map(|ticket| ticket.replay.clone()),
+            },
+        }
+    }
+
+    /// The name of what follows, as logs and moments have it.
+    pub(crate) fn next(&self) -> (&'static str, Option<Duration>) {
+        match self.decision {
+            Decision::Done => ("done", None),
+            Decision::Retry(wait) => ("retry", Some(wait)),
+            Decision::Throttle(wait) => ("throttle", Some(wait)),
+            Decision::Hold => ("hold", None),
+            Decision::DeadLetter(_) => ("dead_letter", None),
+        }
+    }
+
+    /// Counts the try, writes its one wide log line and tells those who watch.
+    pub(crate) fn announce(&self, flow: &Flow, dead_letter: Option<&str>) {
+        let Attempted { work, step, duration, .. } = &self.attempted;
+        let (next, wait) = self.next();
+        let outcome = if self.decision == Decision::Done { Outcome::Delivered } else { Outcome::Failed };
+        match outcome {
+            Outcome::Delivered => count(&flow.counters.delivered),
+            Outcome::Failed => count(&flow.counters.failed_attempts),
+        }
+        let fault = self.fault.as_ref();
+        tracing::info!(
+            target: "crossdock::attempt",
+            flow = flow.plan.name.as_str(),
+            connection = flow.plan.connection.as_str(),
+            event_id = work.event.id,
+            event_type = work.event.kind,
+            position = %work.position,
+            attempt = work.tried + u32::from(fault.is_none()),
+            step,
+            duration_ms = millis(*duration),
+            status = self.attempted.status.or(fault.and_then(|fault| fault.status)),
+            class = fault.map(|fault| fault.class.as_str()),
+            code = fault.and_then(|fault| fault.code.as_deref()),
+            error = fault.map(|fault| fault.message.as_str()),
+            next,
+            wait_ms = wait.map(millis),
+            replay = work.replay.as_ref().map(|ticket| ticket.replay.as_str()),
+            dead_letter,
+            "delivery attempted"
+        );
+        flow.tell(|| Moment::Attempted {
+            flow: flow.plan.name.clone(),
+            connection: flow.plan.connection.clone(),
+            event: work.event.id.clone(),
+            key: work.key.clone(),
+            outcome,
+            attempt: Box::new(self.record()),
+            next,
+            wait_ms: wait.map(millis),
+            dead_letter: dead_letter.map(str::to_owned),
+        });
+    }
+}
+
+/// When something is due that waits this long from `now`; a moment out of range is the farthest there is.
+pub(crate) fn due_at(now: Timestamp, wait: Duration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}

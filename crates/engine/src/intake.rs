@@ -1,0 +1,175 @@
+//! The entrance: events become durable before anybody is told that they were taken.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crossdock_core::{
+    Clock, ConnectionName, Event, Inbound, Inbox, Outbox, PublishError, Published, Topic, Webhook,
+};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    gate::Gate,
+    hub::{Answer, IntakeError},
+    plan::Plan,
+    status::Moment,
+};
+
+/// The entrance of a hub.
+pub(crate) struct Intake {
+    sources: HashMap<String, Source>,
+    topics: HashMap<String, Topic>,
+    outbox: Arc<dyn Outbox>,
+    clock: Arc<dyn Clock>,
+    moments: broadcast::Sender<Moment>,
+    accepted: AtomicU64,
+    duplicates: AtomicU64,
+    /// Why the last events could not be stored; none since a success.
+    failure: Mutex<Option<String>>,
+    stop: CancellationToken,
+}
+
+struct Source {
+    webhook: Arc<dyn Webhook>,
+    topic: Topic,
+    gate: Arc<Gate>,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        plan: &Plan,
+        gates: &HashMap<ConnectionName, Arc<Gate>>,
+        outbox: Arc<dyn Outbox>,
+        clock: Arc<dyn Clock>,
+        moments: broadcast::Sender<Moment>,
+        stop: CancellationToken,
+    ) -> Self {
+        let source = |plan: &Arc<crate::plan::ConnectionPlan>| {
+            let webhook = plan.connection.webhook()?;
+            let source =
+                Source { webhook, topic: Topic::of_source(&plan.name), gate: gates[&plan.name].clone() };
+            Some((plan.name.as_str().to_owned(), source))
+        };
+        Self {
+            sources: plan.connections.iter().filter_map(source).collect(),
+            topics: plan.topics.iter().map(|topic| (topic.as_str().to_owned(), topic.clone())).collect(),
+            outbox,
+            clock,
+            moments,
+            accepted: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            failure: Mutex::new(None),
+            stop,
+        }
+    }
+
+    /// Takes a vendor's webhook: verify, read, commit, answer.
+    pub(crate) async fn accept(&self, connection: &str, request: Inbound) -> Result<Answer, IntakeError> {
+        let source =
+            self.sources.get(connection).ok_or_else(|| unknown("connection", connection, &self.sources))?;
+        self.check_open()?;
+        let events = match source.webhook.handle(&request, self.clock.now()) {
+            Inbox::Accept(events) => events,
+            Inbox::Reply { status, content_type, body } => {
+                return Ok(Answer::Reply { status, content_type, body });
+            }
+            Inbox::Refuse(refusal) => return Err(IntakeError::Refused(refusal)),
+        };
+        source.gate.saw_event();
+        let (mut new, mut duplicates) = (0, 0);
+        for result in self.append(&source.topic, events).await {
+            match result.map_err(IntakeError::NotStored)? {
+                Published::New(_) => new += 1,
+                Published::Duplicate => duplicates += 1,
+            }
+        }
+        Ok(Answer::Taken { new, duplicates })
+    }
+
+    /// Takes events for a topic: commit, answer for each one.
+    pub(crate) async fn publish(
+        &self,
+        topic: &str,
+        events: Vec<Event>,
+    ) -> Result<Vec<Result<Published, PublishError>>, IntakeError> {
+        let topic = self.topics.get(topic).ok_or_else(|| unknown("topic", topic, &self.topics))?;
+        self.check_open()?;
+        Ok(self.append(topic, events).await)
+    }
+
+    fn check_open(&self) -> Result<(), IntakeError> {
+        if self.stop.is_cancelled() { Err(IntakeError::Stopping) } else { Ok(()) }
+    }
+
+    async fn append(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>> {
+        let watched = self.moments.receiver_count() > 0;
+        let names: Vec<_> = if watched { events.iter().map(names_of).collect() } else { Vec::new() };
+        let results = self.outbox.append(topic, events).await;
+        for result in &results {
+            self.note(result);
+        }
+        for ((event, kind, key), result) in names.into_iter().zip(&results) {
+            if let Ok(published) = result {
+                let duplicate = *published == Published::Duplicate;
+                let moment = Moment::Accepted { topic: topic.clone(), event, kind, key, duplicate };
+                // Nobody listening any more is no error.
+                let _ = self.moments.send(moment);
+            }
+        }
+        results
+    }
+
+    fn note(&self, result: &Result<Published, PublishError>) {
+        match result {
+            Ok(published) => {
+                let counter =
+                    if *published == Published::Duplicate { &self.duplicates } else { &self.accepted };
+                counter.fetch_add(1, Ordering::Relaxed);
+                let mut failure = self.lock();
+                if failure.take().is_some() {
+                    tracing::info!("events are stored again");
+                }
+            }
+            Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => {
+                let mut failure = self.lock();
+                if failure.is_none() {
+                    tracing::error!(error = %error, "events are refused with 503 until they can be stored again");
+                }
+                *failure = Some(format!("intake is stopped: {error}"));
+            }
+            Err(PublishError::UnknownTopic(_) | PublishError::TooLarge { .. } | PublishError::Busy) => {}
+        }
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn duplicates(&self) -> u64 {
+        self.duplicates.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.failure.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn names_of(event: &Event) -> (String, String, Option<String>) {
+    (event.id.clone(), event.kind.clone(), event.key.clone())
+}
+
+fn unknown<T>(what: &'static str, name: &str, known: &HashMap<String, T>) -> IntakeError {
+    let mut known: Vec<_> = known.keys().cloned().collect();
+    known.sort_unstable();
+    IntakeError::Unknown { what, name: name.to_owned(), known }
+}

@@ -1,0 +1,211 @@
+//! Runs a flow: subscribes, gives each assigned partition a dispatcher, and routes batches to them.
+//!
+//! A dispatcher that has no room gets its partition paused; the others go on.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    time::Duration,
+};
+
+use crossdock_core::{Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dispatcher::{Command, Dispatcher, Handle},
+    flow::Flow,
+    stores::Stores,
+};
+
+/// The first and the longest wait before a flow subscribes again.
+const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// The dispatchers of this process, for those who bring them work from elsewhere (replays).
+#[derive(Default)]
+pub(crate) struct Dispatchers {
+    handles: Mutex<HashMap<(FlowName, Partition), Handle>>,
+    changed: Notify,
+}
+
+impl Dispatchers {
+    /// The dispatcher of a partition in a flow. Waits until the flow is there: right after a start, or while the
+    /// partition moves. Cancellation is safe.
+    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition) -> Handle {
+        let key = (flow.clone(), partition.clone());
+        loop {
+            let changed = self.changed.notified();
+            if let Some(handle) = self.lock().get(&key) {
+                return handle.clone();
+            }
+            changed.await;
+        }
+    }
+
+    fn insert(&self, flow: &FlowName, partition: &Partition, handle: Handle) {
+        self.lock().insert((flow.clone(), partition.clone()), handle);
+        self.changed.notify_waiters();
+    }
+
+    fn remove(&self, flow: &FlowName, partition: &Partition) {
+        self.lock().remove(&(flow.clone(), partition.clone()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(FlowName, Partition), Handle>> {
+        self.handles.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Runs one flow until it is told to stop.
+pub(crate) struct Runner {
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) stores: Stores,
+    pub(crate) dispatchers: Arc<Dispatchers>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A partition that is ours.
+struct Owned {
+    handle: Handle,
+    /// A batch that the dispatcher had no room for. The partition is paused while there is one.
+    stash: Option<Batch>,
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Runner {
+    /// Runs the flow with a subscription that was made already, and makes a new one whenever it breaks.
+    pub(crate) async fn run(self, first: Box<dyn Subscription>) {
+        let mut subscription = Some(first);
+        let mut wait = AGAIN;
+        while !self.stop.is_cancelled() {
+            let result = match subscription.take() {
+                Some(subscription) => self.serve(subscription).await,
+                None => self.subscribe_and_serve().await,
+            };
+            match result {
+                Ok(()) => return,
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(flow = %self.flow.plan.name, error = %error, cause, "the subscription broke");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(AGAIN_MAX),
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn subscribe_and_serve(&self) -> Result<(), BrokerError> {
+        let subscription = self.broker.subscribe(&self.flow.plan.name, &self.flow.plan.topics).await?;
+        self.serve(subscription).await
+    }
+
+    async fn serve(&self, mut subscription: Box<dyn Subscription>) -> Result<(), BrokerError> {
+        let (room, mut has_room) = mpsc::unbounded_channel();
+        let mut owned = HashMap::new();
+        let result = loop {
+            tokio::select! {
+                signal = subscription.next() => match signal {
+                    Ok(signal) => self.signal(signal, subscription.as_mut(), &mut owned, &room).await,
+                    Err(error) => break Err(error),
+                },
+                Some(partition) = has_room.recv() => self.unblock(&partition, subscription.as_mut(), &mut owned),
+                () = self.stop.cancelled() => break Ok(()),
+            }
+        };
+        let partitions: Vec<_> = owned.keys().cloned().collect();
+        self.release(&partitions, &mut owned).await;
+        result
+    }
+
+    async fn signal(
+        &self,
+        signal: Signal,
+        subscription: &mut dyn Subscription,
+        owned: &mut HashMap<Partition, Owned>,
+        room: &mpsc::UnboundedSender<Partition>,
+    ) {
+        match signal {
+            Signal::Assigned(partitions) => {
+                for partition in partitions {
+                    let ours = self.adopt(partition.clone(), room.clone()).await;
+                    owned.insert(partition, ours);
+                }
+            }
+            Signal::Batch(batch) => route(batch, subscription, owned),
+            Signal::Revoked(revocation) => {
+                self.release(&revocation.partitions, owned).await;
+                revocation.done();
+            }
+        }
+    }
+
+    async fn adopt(&self, partition: Partition, room: mpsc::UnboundedSender<Partition>) -> Owned {
+        let stop = self.stop.child_token();
+        loop {
+            let (flow, stores) = (self.flow.clone(), self.stores.clone());
+            match Dispatcher::adopt(flow, partition.clone(), stores, room.clone(), stop.clone()).await {
+                Ok((dispatcher, handle)) => {
+                    let task = tokio::spawn(dispatcher.run());
+                    self.dispatchers.insert(&self.flow.plan.name, &partition, handle.clone());
+                    return Owned { handle, stash: None, task, stop };
+                }
+                Err(error) => {
+                    tracing::warn!(flow = %self.flow.plan.name, %partition, error = %error, "failed to take over");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    async fn release(&self, partitions: &[Partition], owned: &mut HashMap<Partition, Owned>) {
+        let mut tasks = Vec::new();
+        for partition in partitions {
+            if let Some(ours) = owned.remove(partition) {
+                self.dispatchers.remove(&self.flow.plan.name, partition);
+                ours.stop.cancel();
+                tasks.push(ours.task);
+            }
+        }
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(flow = %self.flow.plan.name, error = %error, "a dispatcher ended badly");
+            }
+        }
+    }
+
+    fn unblock(
+        &self,
+        partition: &Partition,
+        subscription: &mut dyn Subscription,
+        owned: &mut HashMap<Partition, Owned>,
+    ) {
+        let Some(batch) = owned.get_mut(partition).and_then(|ours| ours.stash.take()) else { return };
+        subscription.resume(partition);
+        route(batch, subscription, owned);
+    }
+}
+
+/// Hands a batch to its dispatcher; one that has no room gets its partition paused.
+fn route(batch: Batch, subscription: &mut dyn Subscription, owned: &mut HashMap<Partition, Owned>) {
+    let partition = batch.partition.clone();
+    let Some(ours) = owned.get_mut(&partition) else { return };
+    // Set before the try: the dispatcher that makes room in between says so.
+    ours.handle.blocked.store(true, Ordering::Release);
+    match ours.handle.inbox.try_send(Command::Batch(batch.deliveries)) {
+        Ok(()) => ours.handle.blocked.store(false, Ordering::Release),
+        Err(mpsc::error::TrySendError::Full(Command::Batch(deliveries))) => {
+            subscription.pause(&partition);
+            ours.stash = Some(Batch { partition, deliveries });
+        }
+        // The dispatcher has ended, which it does only when the partition or the hub is let go.
+        Err(_) => {}
+    }
+}

@@ -1,0 +1,159 @@
+//! Settle: write what was decided, in order, and only then tell the broker.
+//!
+//! One write is under way at a time in each dispatcher; what comes meanwhile goes together into the next one. If the
+//! store fails, the same settlements are written again until it answers: nothing is settled otherwise, and the broker
+//! keeps what it has.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use crossdock_core::{
+    DeadLetter, Decision, Delivery, Fingerprint, HeldId, LetterState, Settled, Settlement, Settlements,
+    StoreError,
+};
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{
+    decide::Decided,
+    flow::Flow,
+    lanes::KeyHash,
+    work::{Origin, Work},
+};
+
+/// How many settlements go into one write at the most: large enough to use a transaction well, small enough that others
+/// get their turn.
+const BATCH_MAX: usize = 1000;
+/// The first and the longest wait after a store that failed.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// What to do once the store has a settlement.
+pub(crate) enum After {
+    /// A head and what was queued behind it are held.
+    Spilled { key: KeyHash, head: Box<Work>, due: Instant, deliveries: Vec<Option<Delivery>>, weight: usize },
+    /// One event was appended behind a held key.
+    Appended { key: KeyHash, delivery: Option<Delivery>, weight: usize },
+    /// A held row is gone.
+    Removed { key: KeyHash },
+    /// A dead letter or a replayed item is written.
+    Finished { delivery: Option<Delivery>, weight: usize },
+    /// Nothing: the row stays where it is.
+    Kept,
+}
+
+/// What waits to be written.
+pub(crate) struct Queue {
+    waiting: VecDeque<(Settlement, After)>,
+}
+
+/// A finished write: what follows, with the store's answers.
+pub(crate) type Written = Vec<(After, Settled)>;
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Self { waiting: VecDeque::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, settlement: Settlement, after: After) {
+        self.waiting.push_back((settlement, after));
+    }
+
+    /// Begins to write what waits.
+    pub(crate) fn write(&mut self, store: Arc<dyn Settlements>) -> BoxFuture<'static, Written> {
+        let count = self.waiting.len().min(BATCH_MAX);
+        let (settlements, afters): (Vec<_>, Vec<_>) = self.waiting.drain(..count).unzip();
+        Box::pin(write_until_written(store, settlements, afters))
+    }
+}
+
+async fn write_until_written(
+    store: Arc<dyn Settlements>,
+    batch: Vec<Settlement>,
+    afters: Vec<After>,
+) -> Written {
+    let mut wait = AGAIN;
+    loop {
+        match store.settle(batch.clone()).await {
+            Ok(settled) if settled.len() == afters.len() => return afters.into_iter().zip(settled).collect(),
+            Ok(settled) => tracing::error!(
+                asked = afters.len(),
+                answered = settled.len(),
+                "the store did not answer for every settlement"
+            ),
+            Err(error) => warn(&error, wait),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
+    }
+}
+
+fn warn(error: &StoreError, wait: Duration) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(error = %error, cause, again_in_ms = wait.as_millis(), "failed to settle; nothing is lost");
+}
+
+/// The dead letter of a delivery that will not be tried again.
+pub(crate) fn dead_letter(flow: &Flow, decided: &Decided) -> Arc<DeadLetter> {
+    let Decided { attempted, decision, fault } = decided;
+    let fault = fault.as_ref().expect("only a fault leads to a dead letter");
+    let reason = match decision {
+        Decision::DeadLetter(reason) => *reason,
+        Decision::Done | Decision::Retry(_) | Decision::Throttle(_) | Decision::Hold => "",
+    };
+    let (plan, work) = (&flow.plan, &attempted.work);
+    let fingerprint = Fingerprint::of(&plan.name, attempted.step, &plan.connection, &plan.action, fault);
+    let id = work.replay.as_ref().map_or_else(new_letter_id, |ticket| ticket.letter.clone());
+    Arc::new(DeadLetter {
+        id,
+        state: LetterState::Open,
+        group: fingerprint.group(),
+        flow: plan.name.clone(),
+        step: attempted.step.to_owned(),
+        connection: plan.connection.clone(),
+        action: plan.action.clone(),
+        position: work.position.clone(),
+        key: work.key.clone(),
+        event: work.event.clone(),
+        request: attempted.mapped(&plan.action),
+        idempotency_key: crate::attempt::idempotency_key(flow, work),
+        class: fault.class,
+        status: fault.status,
+        code: fault.code.clone(),
+        message: fault.message.clone(),
+        reason: reason.to_owned(),
+        advice: fault.advice.clone(),
+        attempts: work.attempts.clone(),
+        failed_at: flow.clock.now(),
+        replays: work.replays,
+    })
+}
+
+/// `d` and 26 characters that ascend in time.
+fn new_letter_id() -> String {
+    format!("d{}", base32(Uuid::now_v7().as_u128()))
+}
+
+/// Crockford's base 32 in lower case: no letter can be taken for another one or for a digit.
+pub(crate) fn base32(mut number: u128) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut text = [b'0'; 26];
+    for place in text.iter_mut().rev() {
+        *place = DIGITS[(number & 31) as usize];
+        number >>= 5;
+    }
+    text.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The delivery to complete and the held row to remove.
+pub(crate) fn split(origin: Origin) -> (Option<Delivery>, Option<HeldId>) {
+    match origin {
+        Origin::Broker(delivery) => (Some(delivery), None),
+        Origin::Held(id) => (None, Some(id)),
+        Origin::Replay => (None, None),
+    }
+}

@@ -1,0 +1,148 @@
+//! One delivery on its way through a flow, while it is in memory.
+
+use std::sync::Arc;
+
+use crossdock_core::{
+    Attempt, Delivery, Event, Fault, HeldEvent, HeldId, NewHeld, Position, ReplayItem, ReplayTicket, hash_key,
+};
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::{flow::Flow, lanes::KeyHash, plan::Order};
+
+/// Where a delivery came from: what must be told when it is finished.
+pub(crate) enum Origin {
+    /// The broker; its offset is completed.
+    Broker(Delivery),
+    /// The store; its row is removed.
+    Held(HeldId),
+    /// A replay; its item is marked.
+    Replay,
+}
+
+/// One delivery: an event, its flow's key for it, and what was tried so far.
+pub(crate) struct Work {
+    pub(crate) origin: Origin,
+    pub(crate) event: Arc<Event>,
+    pub(crate) position: Position,
+    pub(crate) key: Option<String>,
+    /// Counted attempts.
+    pub(crate) tried: u32,
+    pub(crate) first_tried_at: Option<Timestamp>,
+    pub(crate) attempts: Vec<Attempt>,
+    /// Tries in a row that the connection's credential was refused for this event.
+    pub(crate) auth_tries: u32,
+    pub(crate) replay: Option<ReplayTicket>,
+    /// How often the dead letter was replayed before.
+    pub(crate) replays: u32,
+    /// Key or filter could not be evaluated: the step and why. The only attempt fails with it.
+    pub(crate) refused: Option<(&'static str, Fault)>,
+    /// A test: one try, whatever the schedule says, and somebody waits for its result.
+    pub(crate) test: Option<oneshot::Sender<Attempt>>,
+}
+
+impl Work {
+    /// A delivery fresh from the broker.
+    pub(crate) fn from_broker(
+        delivery: Delivery,
+        key: Option<String>,
+        refused: Option<(&'static str, Fault)>,
+    ) -> Self {
+        let (event, position) = (delivery.event.clone(), delivery.position.clone());
+        Self { key, refused, ..Self::new(Origin::Broker(delivery), event, position) }
+    }
+
+    /// A held event that comes due.
+    pub(crate) fn from_held(held: HeldEvent) -> Self {
+        let HeldEvent { id, held } = held;
+        Self {
+            key: held.key,
+            tried: held.tried,
+            first_tried_at: held.first_tried_at,
+            attempts: held.attempts,
+            replay: held.replay,
+            ..Self::new(Origin::Held(id), held.event, held.position)
+        }
+    }
+
+    /// A dead letter that is sent again. It starts anew: attempts and age count from this replay on.
+    pub(crate) fn from_replay(item: ReplayItem, test: Option<oneshot::Sender<Attempt>>) -> Self {
+        let ReplayItem { ticket, letter } = item;
+        Self {
+            key: letter.key,
+            attempts: letter.attempts,
+            replay: Some(ticket),
+            replays: letter.replays,
+            test,
+            ..Self::new(Origin::Replay, letter.event, letter.position)
+        }
+    }
+
+    fn new(origin: Origin, event: Arc<Event>, position: Position) -> Self {
+        Self {
+            origin,
+            event,
+            position,
+            key: None,
+            tried: 0,
+            first_tried_at: None,
+            attempts: Vec::new(),
+            auth_tries: 0,
+            replay: None,
+            replays: 0,
+            refused: None,
+            test: None,
+        }
+    }
+
+    /// The lane: the key's, or one of its own where no order is kept.
+    pub(crate) fn lane(&self, order: Order) -> KeyHash {
+        match (&self.key, order) {
+            (Some(key), Order::Key) => hash_key(key),
+            _ => self.position.offset,
+        }
+    }
+
+    /// What memory it takes, for budgets.
+    pub(crate) fn weight(&self) -> usize {
+        self.event.weight() + 256
+    }
+
+    /// The row that keeps it in the store.
+    pub(crate) fn to_held(&self, flow: &Flow, due: Option<Timestamp>) -> NewHeld {
+        NewHeld {
+            flow: flow.plan.name.clone(),
+            position: self.position.clone(),
+            key: self.key.clone(),
+            key_hash: self.lane(flow.plan.order),
+            event: self.event.clone(),
+            attempts: self.attempts.clone(),
+            tried: self.tried,
+            first_tried_at: self.first_tried_at,
+            due,
+            replay: self.replay.clone(),
+        }
+    }
+
+    /// Remembers a try. Tries that do not count and end like the one before are folded into it.
+    pub(crate) fn record(&mut self, attempt: Attempt, counted: bool) {
+        if !counted
+            && let Some(last) = self.attempts.last_mut()
+            && (last.n, last.class, last.status, &last.code)
+                == (attempt.n, attempt.class, attempt.status, &attempt.code)
+        {
+            last.times += 1;
+            (last.at, last.duration_ms) = (attempt.at, attempt.duration_ms);
+            return;
+        }
+        self.attempts.push(attempt);
+    }
+
+    /// The held row, if it stands in the store.
+    pub(crate) fn held_id(&self) -> Option<HeldId> {
+        match self.origin {
+            Origin::Held(id) => Some(id),
+            Origin::Broker(_) | Origin::Replay => None,
+        }
+    }
+}
