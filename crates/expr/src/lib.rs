@@ -19,16 +19,28 @@
 //!
 //! This crate must never know what an event, a flow or a connector is: it sees JSON texts and names of variables.
 
+mod condition;
+mod diagnose;
 mod document;
 mod error;
+mod guard;
+mod jq;
+mod library;
+mod limits;
+mod outline;
+mod output;
+mod path;
 mod program;
 mod scope;
 mod template;
+mod tick;
 mod tree;
+mod value;
 
 pub use document::Document;
 pub use error::{CompileError, EvalError, Failure, Limit};
-pub use program::{Program, STEPS_MAX, WORK_BYTES_MAX};
+pub use limits::{STEPS_MAX, WORK_BYTES_MAX};
+pub use program::Program;
 pub use scope::{Scope, Variables};
 pub use template::Template;
 pub use tree::{Tree, TreeError};

@@ -1,26 +1,61 @@
 //! A bare jq program.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
+use jaq_core::load::{Lexer, Parser};
 use serde_json::Value;
 
-use crate::{CompileError, Document, EvalError, Failure, Scope, Variables};
+use crate::condition::Condition;
+use crate::jq::Jq;
+use crate::output::Output;
+use crate::path::{Found, Path};
+use crate::{CompileError, Document, EvalError, Failure, Scope, Variables, diagnose};
 
-/// Most steps that one evaluation may take.
-pub const STEPS_MAX: u32 = 100_000;
+/// Longest program, in bytes. The parser of jaq recurses with each bracket, sign and keyword.
+const SOURCE_BYTES_MAX: usize = 64 << 10;
 
-/// Most bytes that one evaluation may produce or look through.
-pub const WORK_BYTES_MAX: u64 = 256 << 20;
+/// The stack for compiling, enough for the worst program of [`SOURCE_BYTES_MAX`]. It is reserved, not used.
+const COMPILE_STACK_BYTES: usize = 1 << 30;
 
 /// A compiled jq program. Cheap to evaluate, from many threads at once.
-#[derive(Debug)]
 pub struct Program {
     source: String,
+    plan: Plan,
+}
+
+/// How a program runs.
+enum Plan {
+    Path(Path),
+    Condition(Condition),
+    Jq(Box<Jq>),
 }
 
 impl Program {
     /// Compile jq source text.
-    pub fn compile(source: &str, _scope: &Scope) -> Result<Self, CompileError> {
-        Ok(Self { source: source.to_owned() })
+    ///
+    /// Not for every event: a program that is more than a path or a comparison takes about a millisecond.
+    pub fn compile(source: &str, scope: &Scope) -> Result<Self, CompileError> {
+        if source.len() > SOURCE_BYTES_MAX {
+            let message = format!("the program is longer than {} KiB", SOURCE_BYTES_MAX >> 10);
+            return Err(CompileError::new(message, 0..source.len()));
+        }
+        if source.trim().is_empty() {
+            return Err(CompileError::new("the expression is empty", 0..source.len()));
+        }
+        let failed = |_| CompileError::new("the program cannot be compiled", 0..source.len());
+        let plan = std::thread::scope(|threads| {
+            let thread =
+                std::thread::Builder::new().name("compile-jq".to_owned()).stack_size(COMPILE_STACK_BYTES);
+            let thread = thread.spawn_scoped(threads, || plan(source, scope)).map_err(|error| {
+                CompileError::new(
+                    format!("cannot start a thread to compile the program: {error}"),
+                    0..source.len(),
+                )
+            })?;
+            thread.join().map_err(failed)?
+        })?;
+        Ok(Self { source: source.to_owned(), plan })
     }
 
     /// The source text that was compiled.
@@ -28,38 +63,123 @@ impl Program {
         &self.source
     }
 
+    /// Whether the program is a path or comparison that runs over the text, without jq.
+    pub fn is_native(&self) -> bool {
+        !matches!(self.plan, Plan::Jq(_))
+    }
+
     /// Whether the first output is neither `false` nor `null`; no output is `false`.
-    pub fn test(&self, _input: &Document, _vars: &Variables<'_>) -> Result<bool, EvalError> {
-        Err(Failure::NoOutput.in_expression(&self.source))
+    pub fn test(&self, input: &Document, vars: &Variables<'_>) -> Result<bool, EvalError> {
+        Ok(self.first(input, vars, |output| Ok(output.is_true()))?.unwrap_or(false))
     }
 
     /// The first output. None at all is [`Failure::NoOutput`].
-    pub fn value(&self, _input: &Document, _vars: &Variables<'_>) -> Result<Value, EvalError> {
-        Err(Failure::NoOutput.in_expression(&self.source))
+    ///
+    /// `serde_json` keeps integers of 64 bits and floats; a longer number loses digits, and one past the floats is a failure.
+    /// [`Program::json`] does neither.
+    pub fn value(&self, input: &Document, vars: &Variables<'_>) -> Result<Value, EvalError> {
+        let value = self.first(input, vars, |output| value(&output))?;
+        value.ok_or_else(|| Failure::NoOutput.in_expression(&self.source))
     }
 
-    /// All outputs, in order.
-    pub fn values(&self, _input: &Document, _vars: &Variables<'_>) -> Result<Vec<Value>, EvalError> {
-        Err(Failure::NoOutput.in_expression(&self.source))
+    /// All outputs, in order. Numbers as in [`Program::value`].
+    pub fn values(&self, input: &Document, vars: &Variables<'_>) -> Result<Vec<Value>, EvalError> {
+        let mut values = Vec::new();
+        self.each(input, vars, |output| {
+            values.push(value(&output)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(values)
     }
 
-    /// The first output as JSON text, appended to `out`.
-    pub fn json(
+    /// Append the first output as JSON text. None at all is [`Failure::NoOutput`].
+    ///
+    /// Numbers: what a plain path copies keeps its text to the letter. What passes through jq keeps it as well, except that
+    /// an integer is written plainly (`-0` as `0`). What jq computes with is an integer of any length, or a 64-bit float.
+    pub fn json(&self, input: &Document, vars: &Variables<'_>, out: &mut Vec<u8>) -> Result<(), EvalError> {
+        let written = self.first(input, vars, |output| output.json(out))?;
+        written.ok_or_else(|| Failure::NoOutput.in_expression(&self.source))
+    }
+
+    /// All outputs as JSON texts, in order. Numbers as in [`Program::json`].
+    pub fn jsons(&self, input: &Document, vars: &Variables<'_>) -> Result<Vec<Bytes>, EvalError> {
+        let mut texts = Vec::new();
+        self.each(input, vars, |output| {
+            let mut text = Vec::new();
+            output.json(&mut text)?;
+            texts.push(Bytes::from(text));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(texts)
+    }
+
+    /// The first output as text: `None` for null or no output, a scalar's text, [`Failure::NotText`] for an array or object.
+    pub fn text(&self, input: &Document, vars: &Variables<'_>) -> Result<Option<String>, EvalError> {
+        Ok(self.first(input, vars, |output| output.text())?.flatten())
+    }
+
+    /// What `take` makes of the first output, if there is one.
+    pub(crate) fn first<T>(
         &self,
-        _input: &Document,
-        _vars: &Variables<'_>,
-        _out: &mut Vec<u8>,
+        input: &Document,
+        vars: &Variables<'_>,
+        mut take: impl FnMut(Output<'_>) -> Result<T, Failure>,
+    ) -> Result<Option<T>, EvalError> {
+        let mut first = None;
+        self.each(input, vars, |output| {
+            first = Some(take(output)?);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(first)
+    }
+
+    fn each(
+        &self,
+        input: &Document,
+        vars: &Variables<'_>,
+        mut take: impl FnMut(Output<'_>) -> Result<ControlFlow<()>, Failure>,
     ) -> Result<(), EvalError> {
-        Err(Failure::NoOutput.in_expression(&self.source))
+        let result = match &self.plan {
+            Plan::Path(path) => path.find(input, vars).and_then(|found| match found {
+                Found::Value(node) => take(Output::Node(node)).map(drop),
+                Found::Null => take(Output::Null).map(drop),
+                Found::Nothing => Ok(()),
+            }),
+            Plan::Condition(condition) => condition.decide(input, vars).and_then(|decided| match decided {
+                Some(decided) => take(Output::Bool(decided)).map(drop),
+                None => Ok(()),
+            }),
+            Plan::Jq(jq) => jq.run(input, vars, |value| take(Output::Value(value))),
+        };
+        result.map_err(|failure| failure.in_expression(&self.source))
     }
+}
 
-    /// All outputs as JSON texts, in order.
-    pub fn jsons(&self, _input: &Document, _vars: &Variables<'_>) -> Result<Vec<Bytes>, EvalError> {
-        Err(Failure::NoOutput.in_expression(&self.source))
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("source", &self.source).field("native", &self.is_native()).finish()
     }
+}
 
-    /// The first output as text: `None` for null or no output, a scalar's text, an error for an array or object.
-    pub fn text(&self, _input: &Document, _vars: &Variables<'_>) -> Result<Option<String>, EvalError> {
-        Err(Failure::NoOutput.in_expression(&self.source))
+/// Parse a program and choose how it runs. Recursive in all it does, so it needs a large stack.
+fn plan(source: &str, scope: &Scope) -> Result<Plan, CompileError> {
+    let tokens = Lexer::new(source).lex().map_err(|errors| diagnose::lexing(source, &errors))?;
+    if let Some(error) = tokens.first().and_then(|first| diagnose::module(source, first)) {
+        return Err(error);
     }
+    let term = Parser::new(&tokens).parse(|parser| parser.term());
+    let term = term.map_err(|errors| diagnose::parsing(source, &errors))?;
+    if let Some(path) = Path::from_term(&term, scope) {
+        return Ok(Plan::Path(path));
+    }
+    if let Some(condition) = Condition::from_term(&term, scope) {
+        return Ok(Plan::Condition(condition));
+    }
+    Ok(Plan::Jq(Box::new(Jq::compile(source, term, scope)?)))
+}
+
+fn value(output: &Output<'_>) -> Result<Value, Failure> {
+    let mut text = Vec::new();
+    output.json(&mut text)?;
+    serde_json::from_slice(&text).map_err(|error| Failure::runtime(&error.to_string()))
 }

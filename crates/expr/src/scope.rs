@@ -1,6 +1,6 @@
 //! The variables that a place allows.
 
-use crate::Document;
+use crate::{Document, Failure};
 
 /// Values for the variables of a scope: name (without `$`) and document. A name that the program does not use is ignored.
 pub type Variables<'a> = [(&'static str, &'a Document)];
@@ -21,4 +21,17 @@ impl Scope {
     pub const fn names(&self) -> &'static [&'static str] {
         self.names
     }
+
+    /// The scope's own copy of a name (given with `$`), if it is one of its variables.
+    pub(crate) fn find(&self, name: &str) -> Option<&'static str> {
+        self.names.iter().copied().find(|known| name.strip_prefix('$') == Some(known))
+    }
+}
+
+/// The value of a variable. Whoever evaluates has to give one for each variable of the scope.
+pub(crate) fn variable<'a>(name: &str, vars: &Variables<'a>) -> Result<&'a Document, Failure> {
+    let found = vars.iter().find(|(known, _)| *known == name);
+    found
+        .map(|(_, document)| *document)
+        .ok_or_else(|| Failure::runtime(&format!("`${name}` has no value here")))
 }
