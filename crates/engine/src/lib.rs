@@ -30,6 +30,8 @@ mod settle;
 mod flow;
 mod gate;
 mod lanes;
+#[cfg(test)]
+mod lanes_test;
 mod work;
 
 pub use dispatcher::LANE_WAIT_MAX;
