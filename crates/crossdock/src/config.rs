@@ -1,0 +1,30 @@
+//! Configuration: from YAML to what the hub runs.
+//!
+//! The text becomes a tree that knows the place of everything ([`yaml`]); the tree is read field by field against what the
+//! connectors say of themselves, references are put into scalars, expressions are compiled. One reading collects
+//! everything that is wrong, with its place and the way out.
+
+mod connections;
+mod duration;
+mod expression;
+mod flows;
+mod load;
+mod place;
+mod problem;
+mod reader;
+mod reference;
+mod render;
+mod retry;
+mod settings;
+mod target;
+mod yaml;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use duration::{DURATION_HELP, RATE_HELP, duration, rate};
+pub use load::{Limits, Loaded, load};
+pub use problem::Problems;
+pub use render::Look;

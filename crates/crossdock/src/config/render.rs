@@ -1,0 +1,118 @@
+//! Problems as people read them: the place, the line, a caret, the way out.
+
+use std::fmt::{self, Write as _};
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity as Level,
+    SourceCode, SourceSpan,
+};
+
+use super::problem::{Problem, Problems, Severity};
+
+/// How to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Colours and box-drawing characters.
+    Colour,
+    /// Box-drawing characters.
+    Lines,
+    /// ASCII only, for files and pipes.
+    Ascii,
+}
+
+impl Problems {
+    /// All of them, in order, one paragraph each.
+    pub fn render(&self, look: Look) -> String {
+        let theme = match look {
+            Look::Colour => GraphicalTheme::unicode(),
+            Look::Lines => GraphicalTheme::unicode_nocolor(),
+            Look::Ascii => GraphicalTheme::none(),
+        };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(if look == Look::Ascii { 200 } else { 100 })
+            .with_context_lines(0)
+            .with_links(false);
+        let source = NamedSource::new(&self.file, self.shown());
+        let mut out = String::new();
+        for problem in &self.items {
+            let drawn = Drawn { problem, file: &self.file, source: &source, span: self.one_line(problem) };
+            if handler.render_report(&mut out, &drawn).is_err() {
+                let _ = writeln!(out, "{}", problem.message);
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    /// The text with stars in place of what must not be shown.
+    fn shown(&self) -> String {
+        let hidden = |byte: usize| self.hidden.iter().any(|span| span.contains(&byte));
+        let mut shown = String::with_capacity(self.text.len());
+        for (byte, character) in self.text.char_indices() {
+            match character.is_whitespace() || !hidden(byte) {
+                true => shown.push(character),
+                false => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
+            }
+        }
+        shown
+    }
+
+    /// The place of a problem, cut at the end of its first line: a map that is wrong need not be underlined as a whole.
+    fn one_line(&self, problem: &Problem) -> Option<SourceSpan> {
+        let span = problem.span.clone()?;
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.floor_char_boundary(span.end).max(start);
+        let line = self.text[start..end].lines().next().unwrap_or_default().trim_end();
+        Some(SourceSpan::new(start.into(), line.len()))
+    }
+}
+
+struct Drawn<'a> {
+    problem: &'a Problem,
+    file: &'a str,
+    source: &'a NamedSource<String>,
+    span: Option<SourceSpan>,
+}
+
+impl fmt::Display for Drawn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.span {
+            Some(_) => f.write_str(&self.problem.message),
+            None => write!(f, "{}: {}", self.file, self.problem.message),
+        }
+    }
+}
+
+impl fmt::Debug for Drawn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Drawn<'_> {}
+
+impl Diagnostic for Drawn<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.problem.code))
+    }
+
+    fn severity(&self) -> Option<Level> {
+        Some(match self.problem.severity {
+            Severity::Error => Level::Error,
+            Severity::Warning => Level::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.problem.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.span.map(|_| self.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.span?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(None, span))))
+    }
+}

@@ -1,0 +1,130 @@
+//! `to:` which action of which connection, and its fields.
+
+use crossdock_core::{ActionSpec, ConnectionName, Field, FieldKind};
+use crossdock_engine::{FieldPlan, FieldValue};
+
+use super::{
+    connections::Known,
+    problem::{Problem, code},
+    reader::{Fields, Reader, choices},
+    yaml::Node,
+};
+
+/// Where a flow sends its events.
+pub struct Target {
+    /// The connection.
+    pub connection: ConnectionName,
+    /// The action.
+    pub action: String,
+    /// The action's fields that are written.
+    pub fields: Vec<FieldPlan>,
+}
+
+impl Reader<'_> {
+    /// The target of a flow.
+    pub fn to(
+        &mut self,
+        flow: &Fields<'_>,
+        connections: &[Known<'_>],
+        used: &mut Vec<String>,
+    ) -> Option<Target> {
+        const HELP: &str = "for example `to: { connection: NAME, action: NAME }`";
+        let node = self.required(flow, "to", HELP)?;
+        let entries = self.entries(node, "`to`")?;
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let to = self.fields(node, "`to`", &node.span, &names)?;
+        let connection =
+            self.required(&to, "connection", HELP).and_then(|node| self.known(node, connections));
+        let Some(connection) = connection else {
+            self.required(&to, "action", "what the connection shall do");
+            return None;
+        };
+        used.push(connection.name.to_owned());
+        let action = self.action(&to, connection)?;
+        let fields = self.action_fields(node, action);
+        Some(Target {
+            connection: ConnectionName::new(connection.name).ok()?,
+            action: action.name.to_owned(),
+            fields: fields?,
+        })
+    }
+
+    fn action<'c>(&mut self, to: &Fields<'_>, connection: &Known<'c>) -> Option<&'c ActionSpec> {
+        let spec = connection.spec?;
+        let names: Vec<_> = spec.actions.iter().map(|action| action.name).collect();
+        if names.is_empty() {
+            let message = format!("the connector `{}` has no actions: events only come in", spec.name);
+            let at = to.get("connection").map_or(to.owner().clone(), |node| node.span.clone());
+            self.report(Problem::new(code::CONFLICT, at, message));
+            return None;
+        }
+        let node = self.required(to, "action", &format!("one of: {}", names.join(", ")))?;
+        let written = self.text(node, "`action`")?;
+        let found = spec.actions.iter().find(|action| action.name == written);
+        if found.is_none() {
+            let message = format!("the connector `{}` has no action `{written}`", spec.name);
+            self.report(
+                Problem::new(code::UNKNOWN_NAME, node.span.clone(), message).help(choices(written, &names)),
+            );
+        }
+        found
+    }
+
+    fn action_fields(&mut self, node: &Node, action: &ActionSpec) -> Option<Vec<FieldPlan>> {
+        let mut allowed = vec!["connection", "action"];
+        allowed.extend(action.fields.iter().map(|field| field.name));
+        let what = format!("the action `{}`", action.name);
+        let written = self.fields(node, &what, &node.span, &allowed)?;
+        let mut plans = Vec::new();
+        let mut whole = true;
+        for field in action.fields {
+            match written.get(field.name) {
+                Some(node) => match self.field_value(node, field) {
+                    Some(value) => plans.push(FieldPlan { name: field.name, kind: field.kind, value }),
+                    None => whole = false,
+                },
+                None if field.required => {
+                    self.required(&written, field.name, field.about);
+                    whole = false;
+                }
+                None => {}
+            }
+        }
+        whole.then_some(plans)
+    }
+
+    fn field_value(&mut self, node: &Node, field: &Field) -> Option<FieldValue> {
+        let what = format!("`{}`", field.name);
+        match field.kind {
+            FieldKind::TextMap => {
+                let entries = self.entries(node, &what)?;
+                let read: Vec<_> = entries
+                    .iter()
+                    .map(|entry| {
+                        let template = self.template(&entry.node, &format!("`{}`", entry.name));
+                        template.map(|template| (entry.name.clone(), template))
+                    })
+                    .collect();
+                read.into_iter().collect::<Option<_>>().map(FieldValue::TextMap)
+            }
+            FieldKind::Text | FieldKind::Path | FieldKind::Url => {
+                self.template(node, &what).map(FieldValue::Text)
+            }
+            _ => {
+                self.constant(node, &what, field.kind)?;
+                self.template(node, &what).map(FieldValue::Text)
+            }
+        }
+    }
+
+    /// Checks a field that cannot hold expressions.
+    fn constant(&mut self, node: &Node, what: &str, kind: FieldKind) -> Option<()> {
+        match kind {
+            FieldKind::Integer => self.integer(node, what, 0, u64::MAX).map(drop),
+            FieldKind::Bool => self.bool(node, what).map(drop),
+            FieldKind::Duration => self.duration(node, what).map(drop),
+            FieldKind::Choice(words) => self.choice(node, what, words).map(drop),
+            _ => self.wrong_type(node, &format!("{what} cannot be set in a flow")),
+        }
+    }
+}

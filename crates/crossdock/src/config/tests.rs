@@ -1,0 +1,136 @@
+use std::{path::Path, time::Duration};
+
+use crossdock_core::{Jitter, Schedule};
+use crossdock_engine::Order;
+use secrecy::ExposeSecret as _;
+
+use super::{
+    fake,
+    load::{Loaded, load_text},
+    problem::Problems,
+};
+
+/// The configuration of the tutorial, as it stands there.
+const EXAMPLE: &str = r##"data: ./data                       # embedded store and broker live here
+listen: 127.0.0.1:8080
+connections:
+  github:
+    connector: github
+    config: { secret: "${env.GITHUB_WEBHOOK_SECRET}" }
+  tracker:
+    connector: http
+    config:
+      base_url: http://127.0.0.1:9001
+      signing_secret: "${env.TRACKER_SECRET}"       # Standard Webhooks, whsec_…
+flows:
+  opened-issues:
+    from: { connection: github }
+    filter: $event.type == "github.issues.opened"
+    map:
+      repo: "${.repository.full_name}"
+      number: "${.issue.number}"
+      title: "#${.issue.number}: ${.issue.title}"
+    to: { connection: tracker, action: post, path: "/issues/${.repository.name}" }
+    retry: { schedule: [200ms, 1s, 5s], jitter: 0.2, max_age: 1h }
+  everything:
+    from: { connection: github }
+    to: { connection: tracker, action: post, path: /all }
+"##;
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "GITHUB_WEBHOOK_SECRET" | "TRACKER_SECRET" | "TOKEN" => Some(format!("the-value-of-{name}")),
+        "WORDS" => Some("several-hidden-words".to_owned()),
+        _ => None,
+    }
+}
+
+fn load(text: &str) -> Result<Loaded, Problems> {
+    load_text(Path::new("conf/crossdock.yaml"), text, &environment, &fake::connectors())
+}
+
+#[test]
+fn the_example_loads() {
+    let loaded = load(EXAMPLE).map_err(|problems| problems.render(super::Look::Ascii)).unwrap();
+    assert_eq!(loaded.data, Path::new("conf/./data"));
+    assert_eq!(loaded.listen.to_string(), "127.0.0.1:8080");
+    assert!(loaded.token.is_none() && loaded.warnings.items.is_empty());
+    let names: Vec<_> = loaded.plan.connections.iter().map(|connection| connection.name.as_str()).collect();
+    assert_eq!(names, ["github", "tracker"]);
+    let flow = &loaded.plan.flows[0];
+    assert_eq!((flow.name.as_str(), flow.topics[0].as_str()), ("opened-issues", "in.github"));
+    assert_eq!((flow.connection.as_str(), flow.action.as_str()), ("tracker", "post"));
+    assert_eq!(flow.filter.as_ref().unwrap().source(), "$event.type == \"github.issues.opened\"");
+    assert_eq!(flow.retry.schedule, Schedule::List([200, 1000, 5000].map(Duration::from_millis).to_vec()));
+    assert_eq!(
+        (flow.retry.jitter, flow.retry.max_age),
+        (Jitter::Ratio(0.2), Some(Duration::from_secs(3600)))
+    );
+    assert_eq!(flow.order, Order::Key);
+    assert!(flow.map.is_some() && loaded.plan.flows[1].map.is_none());
+    assert!(loaded.plan.topics.is_empty(), "what comes in through a connection takes nothing over the API");
+}
+
+#[test]
+fn every_further_key_loads() {
+    let loaded = load(
+        r#"
+listen: "0.0.0.0:${env.PORT:8081}"
+data: /var/lib/crossdock
+token: "${env.TOKEN}"
+allowed_hosts: [hub.example.com, "hub.internal:8443"]
+topics: [orders, refunds]
+limits: { body: 2MiB, rate: 1000/s }
+partitions: 8
+retention: 7d
+dedupe_window: 24h
+connections:
+  crm:
+    connector: http
+    concurrency: 4
+    circuit: { failures: 5, over: 1s, pause: 2s, pause_max: 1m }
+    config:
+      base_url: https://crm.example.com
+      timeout: 5s
+      headers: { X-From: "hub ${env.WORDS}" }
+      secret_headers: { Authorization: "Bearer ${env.TOKEN}" }
+      style: structured
+      gzip: true
+      redirects: 0
+      success: ["200", 201]
+  slow: { connector: http, circuit: off, config: { base_url: "http://${env.HOST:localhost}" } }
+flows:
+  one:
+    from: { topics: [orders, invoices] }
+    key: .customer.id | tostring
+    map: |
+      { id: .id,
+        lines: [.lines[].sku] }
+    to: { connection: crm, action: request, method: PUT, path: "/orders/${.id}" }
+    order: none
+    retry: { schedule: { exponential: { initial: 500ms, factor: 1.5, max: 1m } }, jitter: full, max_attempts: 9, retry_after_max: 5m }
+  two:
+    from: { topic: orders }
+    map: [{ n: 1, yes: true, none: null, text: "1" }, .id, "${.id}"]
+    to: { connection: slow, action: post, path: /, query: { id: "${.id}" } }
+    retry: { schedule: immediate }
+  three: { from: { topic: orders }, to: { connection: slow, action: post, path: / }, retry: { schedule: { fixed: 5s } } }
+"#,
+    )
+    .map_err(|problems| problems.render(super::Look::Ascii))
+    .unwrap();
+    assert_eq!(loaded.listen.to_string(), "0.0.0.0:8081");
+    assert_eq!(loaded.data, Path::new("/var/lib/crossdock"));
+    assert_eq!(loaded.token.unwrap().expose_secret(), "the-value-of-TOKEN");
+    assert_eq!((loaded.limits.body_bytes_max, loaded.limits.rate), (2 << 20, Some(1000.0)));
+    assert_eq!((loaded.partitions, loaded.retention), (Some(8), Some(Duration::from_secs(7 * 86_400))));
+    let topics: Vec<_> = loaded.plan.topics.iter().map(|topic| topic.as_str()).collect();
+    assert_eq!(topics, ["orders", "refunds", "invoices"]);
+    let connections = &loaded.plan.connections;
+    assert_eq!((connections[0].concurrency, connections[0].circuit.unwrap().failures), (4, 5));
+    assert!(connections[1].circuit.is_none());
+    let retry = &loaded.plan.flows[0].retry;
+    assert_eq!((retry.jitter, retry.max_attempts), (Jitter::Full, Some(9)));
+    assert_eq!(loaded.plan.flows[1].retry.schedule, Schedule::Immediate);
+    assert_eq!(loaded.plan.flows[2].retry.schedule, Schedule::Fixed(Duration::from_secs(5)));
+}

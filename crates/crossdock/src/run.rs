@@ -1,0 +1,131 @@
+//! `crossdock run`: wires the configuration to the embedded store, the engine and the API, and runs until it is told to
+//! stop.
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use crossdock_api::ApiOptions;
+use crossdock_codec::CloudEvents;
+use crossdock_core::SystemClock;
+use crossdock_embedded::{Embedded, Options};
+use crossdock_engine::{Hub, Stores};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Loaded;
+
+/// How long deliveries that are out may take to finish once the hub is told to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// A hub with its API, on the embedded store.
+pub struct Running {
+    /// The engine.
+    pub hub: Arc<Hub>,
+    /// Where the API listens.
+    pub address: SocketAddr,
+    embedded: Embedded,
+    server: JoinHandle<()>,
+    shutdown: CancellationToken,
+}
+
+/// Starts a hub. When it returns, the hub takes events in.
+pub async fn start(loaded: Loaded) -> anyhow::Result<Running> {
+    let clock = Arc::new(SystemClock);
+    let embedded = Embedded::open(&loaded.data, options(&loaded), clock.clone()).await?;
+    let listener = TcpListener::bind(loaded.listen)
+        .await
+        .with_context(|| format!("failed to listen on {}: is another hub running? choose another `listen`", loaded.listen))?;
+    let address = listener.local_addr().context("failed to read the address that the API listens on")?;
+    let api = ApiOptions {
+        body_bytes_max: loaded.limits.body_bytes_max,
+        rate: loaded.limits.rate,
+        token: loaded.token,
+        allowed_hosts: loaded.allowed_hosts,
+        ..ApiOptions::default()
+    };
+    let hub = Hub::start(loaded.plan, Arc::new(embedded.clone()), stores(&embedded), clock).await?;
+    let shutdown = CancellationToken::new();
+    let router = crossdock_api::router(hub.clone(), Arc::new(CloudEvents), api.clone());
+    let server = tokio::spawn(crossdock_api::serve(listener, router, api, shutdown.clone()));
+    Ok(Running { hub, address, embedded, server, shutdown })
+}
+
+fn options(loaded: &Loaded) -> Options {
+    let defaults = Options::default();
+    let flows = &loaded.plan.flows;
+    let mut topics = loaded.plan.topics.clone();
+    topics.extend(flows.iter().flat_map(|flow| flow.topics.iter().cloned()));
+    topics.sort_unstable();
+    topics.dedup();
+    Options {
+        partitions: loaded.partitions.unwrap_or(defaults.partitions),
+        retention: loaded.retention.unwrap_or(defaults.retention),
+        dedupe_window: loaded.dedupe_window.unwrap_or(defaults.dedupe_window),
+        event_bytes_max: loaded.limits.body_bytes_max,
+        topics,
+        groups: flows.iter().map(|flow| (flow.name.clone(), flow.topics.clone())).collect(),
+        ..defaults
+    }
+}
+
+fn stores(embedded: &Embedded) -> Stores {
+    Stores {
+        outbox: Arc::new(embedded.clone()),
+        settlements: Arc::new(embedded.clone()),
+        held: Arc::new(embedded.clone()),
+        dead_letters: Arc::new(embedded.clone()),
+        replays: Arc::new(embedded.clone()),
+        connections: Arc::new(embedded.clone()),
+        event_log: Arc::new(embedded.clone()),
+    }
+}
+
+impl Running {
+    /// Takes nothing new in, lets what is out finish, closes the store. `false` if something had to be cut off; it comes
+    /// again after the next start.
+    pub async fn stop(self, within: Duration) -> bool {
+        let finished = self.hub.stop(within).await;
+        self.shutdown.cancel();
+        if let Err(error) = self.server.await {
+            tracing::warn!(error = %error, "the API ended badly");
+        }
+        self.embedded.close().await;
+        finished
+    }
+}
+
+/// Runs a hub until SIGTERM or Ctrl-C. A second one ends it at once.
+pub async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for Ctrl-C")?;
+    let file = loaded.file.clone();
+    let running = start(loaded).await?;
+    let (flows, connections) = (running.hub.flows().await?, running.hub.connections());
+    tracing::info!(
+        config = %file.display(),
+        flows = flows.len(),
+        connections = connections.len(),
+        url = format!("http://{}", running.address),
+        "ready"
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(within_s = STOP_WITHIN.as_secs(), "stopping: nothing new is taken in, what is out may finish");
+    let finished = tokio::select! {
+        finished = running.stop(STOP_WITHIN) => finished,
+        _ = terminate.recv() => return Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+    };
+    if finished {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!("stopped; what was still out comes again after the next start");
+    }
+    Ok(ExitCode::SUCCESS)
+}
