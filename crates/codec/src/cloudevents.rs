@@ -1,0 +1,84 @@
+//! The envelope: which mode a request is in.
+
+use bytes::Bytes;
+use crossdock_core::{Envelope, Event, Malformed};
+
+use crate::{binary, encode, media, structured};
+
+/// CloudEvents 1.0 over HTTP.
+///
+/// | `content-type` | mode |
+/// |---|---|
+/// | `application/cloudevents+json` | structured: one event |
+/// | `application/cloudevents-batch+json` | batch: a list of events, each accepted or refused by itself |
+/// | anything else, with `ce-…` headers | binary: attributes in headers, the body is the data |
+///
+/// `partitionkey` becomes the event's key. A structured event whose data has no `datacontenttype` gets
+/// `application/json`, which is what the specification says that it means. Data that claims to be JSON must be JSON,
+/// at most 128 levels deep, without half surrogate pairs; its numbers, spaces, duplicate names and escapes stay as they
+/// are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CloudEvents;
+
+const SEND_ONE_OF: &str = "is not a CloudEvents request: send `content-type: application/cloudevents+json` (one event), \
+                           `application/cloudevents-batch+json` (a list), or `ce-specversion`, `ce-id`, `ce-source` and \
+                           `ce-type` headers with the data as the body";
+
+impl Envelope for CloudEvents {
+    fn decode(
+        &self,
+        headers: &[(String, String)],
+        body: &Bytes,
+    ) -> Result<Vec<Result<Event, Malformed>>, Malformed> {
+        let content_type = header(headers, "content-type").unwrap_or_default();
+        let essence = media::essence(content_type);
+        let is = |name: &str| essence.eq_ignore_ascii_case(name);
+        if is("application/cloudevents+json") {
+            text(content_type, body)?;
+            structured::event(body, "").map(|event| vec![Ok(event)])
+        } else if is("application/cloudevents-batch+json") {
+            text(content_type, body)?;
+            structured::batch(body)
+        } else if is_cloudevents(essence) {
+            Err(whole(format!("cannot be read: the format `{essence}` is not supported; use the JSON format")))
+        } else if headers.iter().any(|(name, _)| binary::attribute(name).is_some()) {
+            binary::event(headers, body).map(|event| vec![Ok(event)])
+        } else {
+            Err(whole(SEND_ONE_OF.to_owned()))
+        }
+    }
+
+    fn encode(&self, event: &Event) -> serde_json::Value {
+        encode::structured(event)
+    }
+}
+
+fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+fn is_cloudevents(essence: &str) -> bool {
+    let prefix = "application/cloudevents";
+    essence.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// Refuses what JSON cannot be written in, with a better message than a parser has.
+fn text(content_type: &str, body: &Bytes) -> Result<(), Malformed> {
+    if !media::is_utf8(content_type) {
+        return Err(whole("is not in UTF-8, the only charset of JSON".to_owned()));
+    }
+    if body.starts_with(b"\xEF\xBB\xBF") || body.starts_with(b"\xFF\xFE") || body.starts_with(b"\xFE\xFF") {
+        return Err(whole(
+            "begins with a byte order mark; JSON is UTF-8 without one (RFC 8259 §8.1)".to_owned(),
+        ));
+    }
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(whole("is empty; it must hold a CloudEvents event as a JSON object".to_owned()));
+    }
+    Ok(())
+}
+
+/// A problem of the request as a whole.
+pub(crate) fn whole(what: String) -> Malformed {
+    Malformed { pointer: String::new(), message: format!("the body {what}") }
+}
