@@ -19,6 +19,10 @@ impl Reader<'_> {
         let text = self.text(node, what)?;
         match Program::compile(text, &SCOPE) {
             Ok(program) => Some(program),
+            Err(error) if text.contains("${") => {
+                let help = format!("{what} is jq already: write it without `${{ }}`");
+                self.not_compiled(&node.span, text, CompileError { help: Some(help), ..error })
+            }
             Err(error) => self.not_compiled(&node.span, text, error),
         }
     }
@@ -51,8 +55,25 @@ impl Reader<'_> {
                     self.report(Problem::new(code::WRONG_VALUE, node.span.clone(), message).help(help));
                     None
                 }
-                Some(Literal::Text) | None => self.template(node, "the value").map(Tree::template),
+                Some(Literal::Text) => {
+                    self.warn_of_plain_path(node, text);
+                    self.template(node, "the value").map(Tree::template)
+                }
+                None => self.template(node, "the value").map(Tree::template),
             },
+        }
+    }
+
+    fn warn_of_plain_path(&mut self, node: &Node, text: &str) {
+        let path = text.strip_prefix("$event.").or(text.strip_prefix('.')).unwrap_or_default();
+        if path.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            let problem =
+                Problem::new(code::PLAIN_TEXT, node.span.clone(), "this is sent as text, as it stands here");
+            self.report(
+                problem
+                    .help(format!("write `\"${{{text}}}\"` to insert what it stands for, or quote it"))
+                    .warning(),
+            );
         }
     }
 
@@ -91,6 +112,8 @@ fn literal(text: &str) -> Literal {
     Literal::Json(json)
 }
 
+const NUMBER_HELP: &str = "write text in quotes, and a number as JSON has it (no leading `0` or `+`)";
+
 fn number(text: &str) -> Literal {
     let digits = text.trim_start_matches(['-', '+']);
     if !digits.starts_with(|first: char| first.is_ascii_digit()) {
@@ -99,9 +122,12 @@ fn number(text: &str) -> Literal {
     if let Ok(number) = serde_json::from_str::<serde_json::Number>(text) {
         return Literal::Json(Json::Number(number));
     }
+    if digits.starts_with("0x") || digits.starts_with("0o") {
+        return Literal::Unclear(NUMBER_HELP);
+    }
     let numeric = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
     match digits.bytes().all(numeric) && digits.parse::<f64>().is_ok() {
-        true => Literal::Unclear("write text in quotes, and a number as JSON has it (no leading `0` or `+`)"),
+        true => Literal::Unclear(NUMBER_HELP),
         false => Literal::Text,
     }
 }

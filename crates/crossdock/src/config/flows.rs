@@ -69,7 +69,7 @@ impl Reader<'_> {
         connections: &[Known<'_>],
         used: &mut Vec<String>,
     ) -> Option<Vec<Topic>> {
-        const HELP: &str = "`{ connection: NAME }` for what comes in through a connection, `{ topic: NAME }` or `{ topics: [NAME, …] }`";
+        const HELP: &str = "`{ connection: NAME }` for what comes in through a connection, `{ topic: NAME }` or `{ topics: [NAME, ...] }`";
         let node = self.required(fields, "from", HELP)?;
         let from = self.fields(node, "`from`", &node.span, &["connection", "topic", "topics"])?;
         let written: Vec<_> =

@@ -120,7 +120,7 @@ pub fn load_text(
     let problems = reader.problems.sorted();
     match loaded {
         Some(loaded) if !problems.has_errors() => Ok(Loaded { warnings: problems, ..loaded }),
-        _ => Err(problems),
+        _ => Err(problems.errors_only()),
     }
 }
 

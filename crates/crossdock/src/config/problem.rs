@@ -36,6 +36,8 @@ pub mod code {
     pub const EXPRESSION: &str = "expression";
     /// Parts that are right by themselves and wrong together.
     pub const CONFLICT: &str = "conflict";
+    /// Text that looks like an expression (a warning).
+    pub const PLAIN_TEXT: &str = "plain_text";
     /// Something that has no effect (a warning).
     pub const UNUSED: &str = "unused";
 }
@@ -116,6 +118,12 @@ impl Problems {
         (errors, self.items.len() - errors)
     }
 
+    /// The errors without the warnings, some of which are only there because of an error.
+    pub fn errors_only(mut self) -> Self {
+        self.items.retain(|problem| problem.severity == Severity::Error);
+        self
+    }
+
     /// The same problems in the order of the file.
     pub fn sorted(mut self) -> Self {
         self.items.sort_by_key(|problem| {
@@ -123,6 +131,16 @@ impl Problems {
         });
         self.items.dedup();
         self
+    }
+
+    /// The same place, or the character before it if it is the empty end of a line, where nothing can be underlined.
+    pub fn visible(&self, span: &Span) -> Span {
+        let at = self.text.floor_char_boundary(span.start);
+        let ends = self.text[at..].chars().next().is_none_or(|next| matches!(next, '\n' | '\r'));
+        match self.text[..at].chars().next_back() {
+            Some(last) if span.is_empty() && ends && last != '\n' => at - last.len_utf8()..at,
+            _ => span.clone(),
+        }
     }
 
     /// The line and the column (in characters) of a byte, both from 1.
@@ -139,7 +157,7 @@ impl Problems {
     }
 
     fn item(&self, problem: &Problem) -> Value {
-        let place = problem.span.as_ref().map(|span| self.line_and_column(span.start));
+        let place = problem.span.as_ref().map(|span| self.line_and_column(self.visible(span).start));
         json!({
             "file": self.file,
             "line": place.map(|(line, _)| line),

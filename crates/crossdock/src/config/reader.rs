@@ -103,7 +103,12 @@ impl<'a> Reader<'a> {
     /// A single value as it is written.
     pub fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
         match &node.value {
-            Value::Scalar { text, .. } if !node.is_null() => Some(text),
+            _ if node.is_null() => {
+                let problem = Problem::new(code::WRONG_TYPE, node.span.clone(), format!("{what} is empty"));
+                self.report(problem.help("write a value, or remove the line"));
+                None
+            }
+            Value::Scalar { text, .. } => Some(text),
             _ => self.wrong_type(node, &format!("{what} must be text")),
         }
     }
@@ -198,7 +203,7 @@ fn unresolved(span: Span, reason: Reason) -> Problem {
             format!("the environment variable `{name}` is not set"),
         )
         .help(format!(
-            "set it before the start: `export {name}=…`; a variable that is set to nothing counts as not set"
+            "set it before the start: `export {name}=...`; a variable that is set to nothing counts as not set"
         )),
         Reason::Malformed => Problem::new(code::WRONG_REFERENCE, span, "this is not a reference").help(
             "only `${env.NAME}` and `${env.NAME:default}` can stand here; write `$${` for a literal `${`",
@@ -231,7 +236,7 @@ pub fn nearest<'n>(written: &str, names: &[&'n str]) -> Option<&'n str> {
 /// As much of a text as a message may quote.
 pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
+        Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity as Level,
-    SourceCode, SourceSpan,
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
+    Severity as Level, SourceCode, SourceSpan, SpanContents,
 };
 
 use super::problem::{Problem, Problems, Severity};
@@ -32,7 +32,7 @@ impl Problems {
             .with_width(if look == Look::Ascii { 200 } else { 100 })
             .with_context_lines(0)
             .with_links(false);
-        let source = NamedSource::new(&self.file, self.shown());
+        let source = Lines { file: &self.file, text: self.shown() };
         let mut out = String::new();
         for problem in &self.items {
             let drawn = Drawn { problem, file: &self.file, source: &source, span: self.one_line(problem) };
@@ -59,7 +59,7 @@ impl Problems {
 
     /// The place of a problem, cut at the end of its first line: a map that is wrong need not be underlined as a whole.
     fn one_line(&self, problem: &Problem) -> Option<SourceSpan> {
-        let span = problem.span.clone()?;
+        let span = self.visible(problem.span.as_ref()?);
         let start = self.text.floor_char_boundary(span.start);
         let end = self.text.floor_char_boundary(span.end).max(start);
         let line = self.text[start..end].lines().next().unwrap_or_default().trim_end();
@@ -67,10 +67,40 @@ impl Problems {
     }
 }
 
+/// Shows the whole line of a place, and no other.
+struct Lines<'a> {
+    file: &'a str,
+    text: String,
+}
+
+impl SourceCode for Lines<'_> {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        _before: usize,
+        _after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let at = self.text.floor_char_boundary(span.offset());
+        let (before, after) = self.text.split_at(at);
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        let end = at + after.find('\n').unwrap_or(after.len());
+        let line = before.matches('\n').count();
+        let column = before[start..].chars().count();
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.file.to_owned(),
+            &self.text.as_bytes()[start..end],
+            SourceSpan::new(start.into(), end - start),
+            line,
+            column,
+            line + 1,
+        )))
+    }
+}
+
 struct Drawn<'a> {
     problem: &'a Problem,
     file: &'a str,
-    source: &'a NamedSource<String>,
+    source: &'a Lines<'a>,
     span: Option<SourceSpan>,
 }
 
@@ -92,10 +122,6 @@ impl fmt::Debug for Drawn<'_> {
 impl std::error::Error for Drawn<'_> {}
 
 impl Diagnostic for Drawn<'_> {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.problem.code))
-    }
-
     fn severity(&self) -> Option<Level> {
         Some(match self.problem.severity {
             Severity::Error => Level::Error,

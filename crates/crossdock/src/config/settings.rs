@@ -46,7 +46,7 @@ impl Reader<'_> {
                 self.resolved(node, what).map(|resolved| Setting::Text(resolved.text))
             }
             FieldKind::Secret => self.secret(node, what).map(Setting::Secret),
-            FieldKind::Url => self.parsed(node, what, URL_HELP, url).map(Setting::Text),
+            FieldKind::Url => self.url(node, what).map(Setting::Text),
             FieldKind::Integer => self.integer(node, what, 0, u64::MAX).map(Setting::Integer),
             FieldKind::Bool => self.bool(node, what).map(Setting::Bool),
             FieldKind::Duration => self.duration(node, what).map(Setting::Duration),
@@ -81,6 +81,20 @@ impl Reader<'_> {
         None
     }
 
+    fn url(&mut self, node: &Node, what: &str) -> Option<String> {
+        let written = self.text(node, what)?;
+        if written.split(['/', '?', '#']).nth(2).is_some_and(|authority| authority.contains('@')) {
+            self.problems.hidden.push(node.span.clone());
+            let message = format!("{what} must not hold a user name or a password");
+            self.report(
+                Problem::new(code::LITERAL_SECRET, node.span.clone(), message)
+                    .help("send credentials in a header whose value comes from `${env.NAME}`"),
+            );
+            return None;
+        }
+        self.parsed(node, what, URL_HELP, url)
+    }
+
     fn named<T>(
         &mut self,
         node: &Node,
@@ -110,7 +124,7 @@ impl Reader<'_> {
 /// Something was wrong and has been collected.
 struct Reported;
 
-const URL_HELP: &str = "an `http://` or `https://` address without user name and password, for example `https://crm.example.com/api`";
+const URL_HELP: &str = "an `http://` or `https://` address, for example `https://crm.example.com/api`";
 
 fn url(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;

@@ -119,6 +119,19 @@ impl Reader<'_> {
 
     /// Checks a field that cannot hold expressions.
     fn constant(&mut self, node: &Node, what: &str, kind: FieldKind) -> Option<()> {
+        if self.text(node, what)?.contains("${") {
+            let problem = Problem::new(
+                code::WRONG_VALUE,
+                node.span.clone(),
+                format!("{what} cannot hold an expression"),
+            );
+            let help = match kind {
+                FieldKind::Choice(words) => choices("", words),
+                _ => "write the value itself".to_owned(),
+            };
+            self.report(problem.help(help));
+            return None;
+        }
         match kind {
             FieldKind::Integer => self.integer(node, what, 0, u64::MAX).map(drop),
             FieldKind::Bool => self.bool(node, what).map(drop),

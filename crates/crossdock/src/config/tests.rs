@@ -2,13 +2,16 @@ use std::{path::Path, time::Duration};
 
 use crossdock_core::{Jitter, Schedule};
 use crossdock_engine::Order;
+use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
 use super::{
-    fake,
+    Look, fake,
     load::{Loaded, load_text},
     problem::Problems,
 };
+
+mod errors;
 
 /// The configuration of the tutorial, as it stands there.
 const EXAMPLE: &str = r##"data: ./data                       # embedded store and broker live here
@@ -51,7 +54,7 @@ fn load(text: &str) -> Result<Loaded, Problems> {
 
 #[test]
 fn the_example_loads() {
-    let loaded = load(EXAMPLE).map_err(|problems| problems.render(super::Look::Ascii)).unwrap();
+    let loaded = load(EXAMPLE).map_err(|problems| problems.render(Look::Ascii)).unwrap();
     assert_eq!(loaded.data, Path::new("conf/./data"));
     assert_eq!(loaded.listen.to_string(), "127.0.0.1:8080");
     assert!(loaded.token.is_none() && loaded.warnings.items.is_empty());
@@ -117,7 +120,7 @@ flows:
   three: { from: { topic: orders }, to: { connection: slow, action: post, path: / }, retry: { schedule: { fixed: 5s } } }
 "#,
     )
-    .map_err(|problems| problems.render(super::Look::Ascii))
+    .map_err(|problems| problems.render(Look::Ascii))
     .unwrap();
     assert_eq!(loaded.listen.to_string(), "0.0.0.0:8081");
     assert_eq!(loaded.data, Path::new("/var/lib/crossdock"));
@@ -133,4 +136,26 @@ flows:
     assert_eq!((retry.jitter, retry.max_attempts), (Jitter::Full, Some(9)));
     assert_eq!(loaded.plan.flows[1].retry.schedule, Schedule::Immediate);
     assert_eq!(loaded.plan.flows[2].retry.schedule, Schedule::Fixed(Duration::from_secs(5)));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_loader_panic(text in "(\\PC|\n){0,120}") {
+        let _ = load(&text).map_err(|problems| (problems.render(Look::Colour), problems.json()));
+    }
+
+    #[test]
+    fn no_mutilation_of_the_example_makes_the_loader_panic(
+        start in 0..EXAMPLE.len(), length in 0usize..40, other in "[-a-z:{}\\[\\]$\"'|>#&*!.\n\t é]{0,12}",
+    ) {
+        let start = EXAMPLE.floor_char_boundary(start);
+        let end = EXAMPLE.floor_char_boundary((start + length).min(EXAMPLE.len())).max(start);
+        let text = format!("{}{other}{}", &EXAMPLE[..start], &EXAMPLE[end..]);
+        let told = match load(&text) {
+            Ok(loaded) => loaded.warnings,
+            Err(problems) => problems,
+        };
+        let shown = told.render(Look::Lines) + &told.json().to_string();
+        prop_assert!(!shown.contains("the-value-of"), "{}", shown);
+    }
 }

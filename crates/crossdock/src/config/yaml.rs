@@ -198,6 +198,9 @@ impl<'a> Builder<'a> {
 
     fn unreadable(&self, error: &ScanError) -> Problem {
         let at = self.byte(error.marker().index());
+        if error.info().contains("anchor") {
+            return refused(at..at, "an alias (`*name`)");
+        }
         let problem = Problem::new(code::YAML, at..at, format!("this is not YAML: {}", error.info()));
         if error.info().contains("mapping values") {
             return problem
