@@ -1,1 +1,10 @@
-//! Scenarios over the real binary.
+//! Scenarios over the real binary: this crate starts `crossdock` as a process, talks to it over HTTP and compares what
+//! went in with what came out, from outside.
+//!
+//! Scenarios live in `tests/scenarios`, checks of the source tree in `tests/architecture.rs`, benchmarks in `src/bin/bench`.
+
+mod hub;
+mod writer;
+
+pub use hub::{Hub, Setup, crossdock, workspace};
+pub use writer::{Accepted, Writer};

@@ -1,0 +1,10 @@
+//! Scenarios over the real binary, with real HTTP on both sides.
+
+mod common;
+
+mod crash;
+mod dead_letters;
+mod lifecycle;
+mod order;
+mod replay;
+mod secrets;
