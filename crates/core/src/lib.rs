@@ -18,6 +18,7 @@ mod names;
 mod attempt;
 mod circuit;
 mod completed;
+mod failpoint;
 mod fault;
 mod fingerprint;
 mod retry;
@@ -58,6 +59,7 @@ pub use dead_letters::{
 };
 pub use event::{Event, EventError};
 pub use event_log::{EventLog, LoggedEvent};
+pub use failpoint::failpoint;
 pub use fault::{Class, Fault, Wait};
 pub use fingerprint::Fingerprint;
 pub use held::{HeldEvent, HeldEvents, HeldId, HeldKey, HeldReason, NewHeld};

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossdock_core::{Body, Class, Fault, FieldKind, Item, MappedRequest};
+use crossdock_core::{Body, Class, Fault, FieldKind, Item, MappedRequest, failpoint};
 use futures::FutureExt;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -72,8 +72,10 @@ async fn perform(flow: &Flow, attempted: &mut Attempted) {
         }
     };
     attempted.step = "call";
+    failpoint("attempt.before_call");
     let call = flow.action.call(std::slice::from_ref(&item));
     let outputs = tokio::time::timeout(CALL_MAX, call).await;
+    failpoint("attempt.after_call");
     attempted.item = Some(item);
     match outputs.map(|mut outputs| outputs.pop()) {
         Ok(Some(output)) => {

@@ -431,6 +431,7 @@ impl Dispatcher {
     }
 
     fn loaded(&mut self, loaded: Loaded) {
+        failpoint("held.loaded");
         let rows = loaded.rows.unwrap_or_else(|error| {
             tracing::warn!(error = %error, partition = %self.partition, "failed to read held events; trying again");
             Vec::new()

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crossdock_core::{Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription};
+use crossdock_core::{Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription, failpoint};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -195,6 +195,7 @@ impl Runner {
 
 /// Hands a batch to its dispatcher; one that has no room gets its partition paused.
 fn route(batch: Batch, subscription: &mut dyn Subscription, owned: &mut HashMap<Partition, Owned>) {
+    failpoint("batch.route");
     let partition = batch.partition.clone();
     let Some(ours) = owned.get_mut(&partition) else { return };
     // Set before the try: the dispatcher that makes room in between says so.

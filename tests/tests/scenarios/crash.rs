@@ -27,7 +27,7 @@ const POINTS: [&str; 12] = [
     "attempt.before_call",
     "attempt.after_call",
     "held.loaded",
-    "subscription.read",
+    "batch.route",
 ];
 
 /// A few failures all the time, so that lanes, held events and their removal are under way when the hub dies.
