@@ -11,7 +11,7 @@ use std::{
 };
 
 use crossdock_core::{
-    Decision, Delivery, HeldEvent, HeldId, Partition, ReplayItem, Settled, Settlement, StoreError,
+    Decision, Delivery, HeldEvent, HeldId, Partition, ReplayItem, Settled, Settlement, StoreError, failpoint,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
