@@ -8,9 +8,9 @@ use crate::outline::{Node, Outline};
 use crate::value::Val;
 use crate::{Failure, Limit};
 
-/// Longest document that a jq program (other than a plain path or comparison) looks into: 16 MiB. Its values take several
-/// times the memory of the text.
-const JQ_BYTES_MAX: usize = 16 << 20;
+/// Longest document that a jq program (other than a plain path or comparison) looks into: 8 MiB. Its values take up to
+/// twenty times the memory of the text.
+const JQ_BYTES_MAX: usize = 8 << 20;
 
 /// A JSON text, parsed at most once and only when a program needs it.
 ///

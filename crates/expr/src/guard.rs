@@ -1,14 +1,14 @@
 //! Rewriting programs so that they end.
 //!
 //! jaq runs a program until it is done, however long that takes. So before a program is compiled, a filter that takes a
-//! step (`tick.rs`) is put wherever it could come by again and again: at the start of each definition, of each filter given
-//! as an argument, of each round of `reduce` and `foreach`, on the right of each `,` and behind `..`. The definitions of
-//! the standard library are rewritten too. A tick passes its input through, also where a program computes paths or
-//! updates, and leaves calls in tail position where they were.
+//! step (`tick.rs`) is put wherever it could come by again and again: at the start of each definition that calls itself, of
+//! each round of `reduce` and `foreach`, on the right of each `,` and behind `..`. (`range` and `.[]` count their items
+//! themselves.) The definitions of the standard library are rewritten too. A tick passes its input through, also where a
+//! program computes paths or updates, and leaves calls in tail position where they were.
 //!
-//! The tick also measures the stack, so one more is put at every eighth level of nesting: what happens between two ticks
-//! needs little stack. For the same reason long lists and objects, which jaq nests as deep as they are long, are made
-//! into balanced trees.
+//! The tick also measures the stack, and so does a check at every eighth level of nesting: what happens between two of
+//! them needs little. For the same reason long lists and objects, which jaq nests as deep as they are long, are made into
+//! balanced trees.
 
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
@@ -16,9 +16,9 @@ use jaq_core::load::{Arena, span};
 use jaq_core::ops::Math;
 use jaq_core::path::{Part, Path};
 
-use crate::tick::{DEEPEN, TICK};
+use crate::tick::{CHECK, DEEPEN, TICK};
 
-/// Levels of nesting between two ticks.
+/// Levels of nesting between two checks of the stack.
 const LEVELS: usize = 8;
 
 /// Most parts of a list, object or string that stay as they are; more are made into a tree.
@@ -62,20 +62,18 @@ impl<'s> Guard<'s> {
         let callee = |name, arity, depth, inside| Callee { name, arity, depth, inside, recursive: false };
         self.callees.push(callee(def.name, def.args.len(), depth, true));
         self.callees.extend(filters.map(|arg| callee(arg, 0, None, false)));
-        let body = ticked(self.term(def.body, 0));
+        let body = self.term(def.body, 0);
         self.callees.truncate(index + 1);
 
         let this = &mut self.callees[index];
         this.inside = false;
-        match this.depth.filter(|_| this.recursive) {
+        match this.depth {
+            _ if !this.recursive => Def { body, ..def },
+            None => Def { body: ticked(body), ..def },
             Some(depth) => {
                 let args = std::iter::once(depth).chain(def.args).collect();
                 let deepen = Term::Call(DEEPEN, vec![Term::Var(depth)]);
-                Def { name: def.name, args, body: pipe(deepen, body) }
-            }
-            None => {
-                this.depth = None;
-                Def { body, ..def }
+                Def { name: def.name, args, body: pipe(deepen, ticked(body)) }
             }
         }
     }
@@ -84,70 +82,69 @@ impl<'s> Guard<'s> {
     pub(crate) fn term(&mut self, term: Term<&'s str>, level: usize) -> Term<&'s str> {
         self.depth = self.depth.max(level);
         let guarded = self.within(term, level + 1);
-        if level % LEVELS == LEVELS - 1 { ticked(guarded) } else { guarded }
+        if level % LEVELS == LEVELS - 1 { pipe(call(CHECK), guarded) } else { guarded }
     }
 
     fn within(&mut self, term: Term<&'s str>, level: usize) -> Term<&'s str> {
         match term {
             Term::Id | Term::Num(_) | Term::Break(_) => term,
-            Term::Recurse => pipe(Term::Recurse, Term::Call(TICK, Vec::new())),
+            Term::Recurse => pipe(Term::Recurse, call(TICK)),
             Term::Var(name @ "$__loc__") => self.location(name),
             Term::Var(name) => {
                 self.variables.push(name);
                 Term::Var(name)
             }
             Term::Str(format, parts) => self.string(format, parts, level),
-            Term::Arr(inner) => Term::Arr(inner.map(|inner| self.boxed(inner, level))),
+            Term::Arr(inner) => Term::Arr(inner.map(|inner| self.boxed(*inner, level))),
             Term::Obj(fields) => self.object(fields, level),
-            Term::Neg(inner) => Term::Neg(self.boxed(inner, level)),
+            Term::Neg(inner) => Term::Neg(self.boxed(*inner, level)),
             Term::BinOp(left, BinaryOp::Comma, right) => self.list(*left, *right, level),
             Term::BinOp(left, BinaryOp::Pipe(Some(pattern)), right) => {
-                let left = self.boxed(left, level);
+                let left = self.boxed(*left, level);
                 let pattern = self.pattern(pattern, level);
-                Term::BinOp(left, BinaryOp::Pipe(Some(pattern)), self.boxed(right, level))
+                Term::BinOp(left, BinaryOp::Pipe(Some(pattern)), self.boxed(*right, level))
             }
             Term::BinOp(left, op, right) => {
-                let left = self.boxed(left, level);
-                Term::BinOp(left, op, self.boxed(right, level))
+                let left = self.boxed(*left, level);
+                Term::BinOp(left, op, self.boxed(*right, level))
             }
-            Term::Label(name, inner) => Term::Label(name, self.boxed(inner, level)),
+            Term::Label(name, inner) => Term::Label(name, self.boxed(*inner, level)),
             Term::Fold(name, over, pattern, args) => {
-                let over = self.boxed(over, level);
+                let over = self.boxed(*over, level);
                 let pattern = self.pattern(pattern, level);
-                Term::Fold(name, over, pattern, self.ticked_all(args, level))
+                let args = args.into_iter().map(|arg| self.term(arg, level)).enumerate();
+                let args =
+                    args.map(|(position, arg)| if position == 1 { ticked(arg) } else { arg }).collect();
+                Term::Fold(name, over, pattern, args)
             }
             Term::TryCatch(inner, catch) => {
-                let inner = self.boxed(inner, level);
-                Term::TryCatch(inner, catch.map(|catch| self.boxed(catch, level)))
+                let inner = self.boxed(*inner, level);
+                Term::TryCatch(inner, catch.map(|catch| self.boxed(*catch, level)))
             }
             Term::IfThenElse(branches, other) => {
                 let branches = branches.into_iter();
                 let branches = branches.map(|(test, then)| (self.term(test, level), self.term(then, level)));
                 let branches = branches.collect();
-                Term::IfThenElse(branches, other.map(|other| self.boxed(other, level)))
+                Term::IfThenElse(branches, other.map(|other| self.boxed(*other, level)))
             }
             Term::Def(definitions, inner) => {
                 let outer = self.callees.len();
                 let definitions = definitions.into_iter().map(|def| self.definition(def)).collect();
-                let inner = self.boxed(inner, level);
+                let inner = self.boxed(*inner, level);
                 self.callees.truncate(outer);
                 Term::Def(definitions, inner)
             }
             Term::Call(name, args) => self.call(name, args, level),
             Term::Path(from, Path(parts)) => {
-                let from = self.boxed(from, level);
+                let from = self.boxed(*from, level);
                 let parts = parts.into_iter().map(|(part, opt)| (self.part(part, level), opt)).collect();
                 Term::Path(from, Path(parts))
             }
         }
     }
 
-    fn boxed(&mut self, term: Box<Term<&'s str>>, level: usize) -> Box<Term<&'s str>> {
-        Box::new(self.term(*term, level))
-    }
-
-    fn ticked_all(&mut self, terms: Vec<Term<&'s str>>, level: usize) -> Vec<Term<&'s str>> {
-        terms.into_iter().map(|term| ticked(self.term(term, level))).collect()
+    fn boxed(&mut self, term: Term<&'s str>, level: usize) -> Box<Term<&'s str>> {
+        Box::new(self.term(term, level))
     }
 
     fn call(&mut self, name: &'s str, args: Vec<Term<&'s str>>, level: usize) -> Term<&'s str> {
@@ -158,7 +155,9 @@ impl<'s> Guard<'s> {
             let depth = callee.depth.filter(|_| callee.recursive)?;
             Some(if callee.inside { sum(Term::Var(depth), Term::Num("1")) } else { Term::Num("0") })
         });
-        let args = self.ticked_all(args, level);
+        // What holds the filters of the calls before is run as deep as those are many.
+        let checked = |arg| if depth.is_some() { pipe(call(CHECK), arg) } else { arg };
+        let args: Vec<_> = args.into_iter().map(|arg| checked(self.term(arg, level))).collect();
         Term::Call(name, depth.into_iter().chain(args).collect())
     }
 
@@ -202,14 +201,16 @@ impl<'s> Guard<'s> {
         })
     }
 
+    /// Guard a pattern. No check can stand within one, so each of its levels counts as the levels between two checks.
     fn pattern(&mut self, pattern: Pattern<&'s str>, level: usize) -> Pattern<&'s str> {
+        self.depth = self.depth.max(level);
         match pattern {
             Pattern::Var(name) => Pattern::Var(name),
             Pattern::Arr(items) => {
-                Pattern::Arr(items.into_iter().map(|item| self.pattern(item, level + 1)).collect())
+                Pattern::Arr(items.into_iter().map(|item| self.pattern(item, level + LEVELS)).collect())
             }
             Pattern::Obj(fields) => {
-                let field = |(key, value)| (self.term(key, level), self.pattern(value, level + 1));
+                let field = |(key, value)| (self.term(key, level), self.pattern(value, level + LEVELS));
                 Pattern::Obj(fields.into_iter().map(field).collect())
             }
         }
@@ -251,7 +252,11 @@ fn sum<'s>(left: Term<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
 }
 
 fn ticked(term: Term<&str>) -> Term<&str> {
-    pipe(Term::Call(TICK, Vec::new()), term)
+    pipe(call(TICK), term)
+}
+
+fn call(name: &str) -> Term<&str> {
+    Term::Call(name, Vec::new())
 }
 
 /// A term made of many parts, as a balanced sum of terms made of a few.

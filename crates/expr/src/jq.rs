@@ -42,7 +42,7 @@ impl Jq {
             return Err(CompileError::new("the program is nested too deeply", 0..source.len()));
         }
         let read = |name: &&str| guard.variables.iter().any(|it| it.strip_prefix('$') == Some(name));
-        let variables: Vec<&'static str> = scope.names().iter().copied().filter(|name| read(&name)).collect();
+        let variables: Vec<&'static str> = scope.names().iter().copied().filter(|name| read(name)).collect();
         let dollars: Vec<String> = variables.iter().map(|name| format!("${name}")).collect();
 
         let (mut definitions, functions) = library::needed(&guard.calls);

@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
+use jaq_core::box_iter::box_once;
 use jaq_core::data::JustLut;
 use jaq_core::load::Arena;
-use jaq_core::load::parse::Def;
+use jaq_core::load::parse::{BinaryOp, Def, Term};
 use jaq_core::native::{Filter, Fun, bome, run, unary, v};
 use jaq_core::{Cv, Error, Exn, RunPtr, ValXs};
 
 use crate::guard::Guard;
 use crate::limits;
 use crate::outline::Outline;
-use crate::tick::{self, DEEPEN, TICK};
+use crate::tick::{self, CHECK, DEEPEN, TICK};
 use crate::value::{Val, stopped};
 
 pub(crate) type Data = JustLut<Val>;
@@ -57,6 +58,11 @@ const INTERNAL: [&str; 12] = [
     "row_",
 ];
 
+/// The natives that search by regular expression, and the names that they get, so that each can be charged before.
+const REGEXES: [(&str, &str); 3] =
+    [("matches", "!matches"), ("split_matches", "!split_matches"), ("split_", "!split_")];
+const CHARGE: &str = "!charge";
+
 /// Why `name` cannot be used, if it is one of those that are taken out.
 pub(crate) fn refusal(name: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason)
@@ -74,7 +80,9 @@ fn definitions() -> &'static [Definition] {
     DEFINITIONS.get_or_init(|| {
         let additions =
             jaq_core::load::parse(ADDITIONS, |parser| parser.defs()).expect("our own jq is correct");
-        let all = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(additions);
+        let regexes = REGEXES.map(|(name, native)| charged(name, native)).into_iter();
+        let all =
+            regexes.chain(jaq_core::defs()).chain(jaq_std::defs()).chain(jaq_json::defs()).chain(additions);
         // `tonumber` in jq would parse any JSON; the native one reads a number, leading zeros included.
         let kept = all.filter(|def| refusal(def.name).is_none() && def.name != "tonumber");
         let names: &'static Arena = Box::leak(Box::default());
@@ -90,7 +98,7 @@ fn definitions() -> &'static [Definition] {
 /// What a program that makes `calls` needs of the library, and no more: each program keeps its own compiled copy.
 pub(crate) fn needed<'s>(calls: &[(&'s str, usize)]) -> (Vec<Def<&'s str>>, Vec<Fun<Data>>) {
     let mut needed: HashSet<(&'s str, usize)> = calls.iter().copied().collect();
-    needed.extend([(TICK, 0), (DEEPEN, 1)]);
+    needed.extend([(TICK, 0), (CHECK, 0), (DEEPEN, 1)]);
     let mut kept = Vec::new();
     for definition in definitions().iter().rev() {
         if needed.contains(&(definition.def.name, definition.def.args.len())) {
@@ -105,9 +113,28 @@ pub(crate) fn needed<'s>(calls: &[(&'s str, usize)]) -> (Vec<Def<&'s str>>, Vec<
 
 /// The native functions. Of two with the same name and arity the first counts.
 fn functions() -> impl Iterator<Item = Fun<Data>> {
-    let ours = values().into_vec().into_iter().map(run::<Data>).chain([tick::tick(), tick::deepen()]);
-    let jaqs = jaq_core::funs().chain(jaq_std::funs());
+    let ours = values().into_vec().into_iter().map(run::<Data>).chain(tick::functions());
+    let jaqs = jaq_core::funs().chain(jaq_std::funs()).map(|(name, args, native)| {
+        let renamed = REGEXES.iter().find(|(regex, _)| *regex == name);
+        (renamed.map_or(name, |(_, native)| native), args, native)
+    });
     ours.chain(jaqs).filter(|(name, ..)| refusal(name).is_none())
+}
+
+/// A definition that accounts for a search before it calls the native.
+fn charged(name: &'static str, native: &'static str) -> Def<&'static str> {
+    let (pattern, flags) = (Term::Var("$pattern"), Term::Var("$flags"));
+    let charge = Term::Call(CHARGE, vec![pattern.clone()]);
+    let search = Term::Call(native, vec![pattern, flags]);
+    let body = Term::BinOp(Box::new(charge), BinaryOp::Pipe(None), Box::new(search));
+    Def { name, args: vec!["$pattern", "$flags"], body }
+}
+
+/// Account for a search, which takes time for each byte of the text times the size of the pattern.
+fn charge(mut cv: Cv<'_, Data>) -> ValXs<'_, Val> {
+    let length = |value: &Val| value.as_text().map_or(0, |text| text.len() as u64);
+    let bytes = length(&cv.0.pop_var()).saturating_mul(length(&cv.1));
+    box_once(if limits::work(bytes) { Ok(cv.1) } else { Err(tick::stop()) })
 }
 
 /// Names and arities of what a person may call.
@@ -137,6 +164,7 @@ fn values() -> Box<[Filter<RunPtr<Data>>]> {
         }),
         ("bsearch", v(1), |cv| unary(cv, |array, item| array.search(&item))),
         ("range", v(3), range),
+        (CHARGE, v(1), charge),
     ])
 }
 
@@ -179,7 +207,7 @@ fn range(mut cv: Cv<'_, Data>) -> ValXs<'_, Val> {
         if !more {
             return None;
         }
-        if !limits::step() {
+        if !limits::steps(1) {
             return Some(Err(tick::stop()));
         }
         match current.clone() + by.clone() {

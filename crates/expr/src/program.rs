@@ -12,11 +12,13 @@ use crate::output::Output;
 use crate::path::{Found, Path};
 use crate::{CompileError, Document, EvalError, Failure, Scope, Variables, diagnose};
 
-/// Longest program, in bytes. The parser of jaq recurses with each bracket, sign and keyword.
+/// Longest program, in bytes.
 const SOURCE_BYTES_MAX: usize = 64 << 10;
 
-/// The stack for compiling, enough for the worst program of [`SOURCE_BYTES_MAX`]. It is reserved, not used.
-const COMPILE_STACK_BYTES: usize = 1 << 30;
+/// The stack for compiling, per byte of source and altogether at least. jaq's parser and compiler recurse with each
+/// bracket, sign and keyword; in a debug build the worst of them takes about 8 KiB. It is reserved, not used.
+const STACK_BYTES_PER_BYTE: usize = 16 << 10;
+const STACK_BYTES_MIN: usize = 2 << 20;
 
 /// A compiled jq program. Cheap to evaluate, from many threads at once.
 pub struct Program {
@@ -43,17 +45,15 @@ impl Program {
         if source.trim().is_empty() {
             return Err(CompileError::new("the expression is empty", 0..source.len()));
         }
-        let failed = |_| CompileError::new("the program cannot be compiled", 0..source.len());
+        let failed = |what: &str| {
+            CompileError::new(format!("the program cannot be compiled: {what}"), 0..source.len())
+        };
+        let stack_bytes = STACK_BYTES_MIN + source.len() * STACK_BYTES_PER_BYTE;
         let plan = std::thread::scope(|threads| {
-            let thread =
-                std::thread::Builder::new().name("compile-jq".to_owned()).stack_size(COMPILE_STACK_BYTES);
-            let thread = thread.spawn_scoped(threads, || plan(source, scope)).map_err(|error| {
-                CompileError::new(
-                    format!("cannot start a thread to compile the program: {error}"),
-                    0..source.len(),
-                )
-            })?;
-            thread.join().map_err(failed)?
+            let thread = std::thread::Builder::new().name("compile-jq".to_owned()).stack_size(stack_bytes);
+            let thread = thread.spawn_scoped(threads, || plan(source, scope));
+            let thread = thread.map_err(|error| failed(&error.to_string()))?;
+            thread.join().map_err(|_| failed("jaq does not understand it"))?
         })?;
         Ok(Self { source: source.to_owned(), plan })
     }

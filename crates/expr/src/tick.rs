@@ -12,6 +12,9 @@ use crate::value::Val;
 /// Takes a step, and passes its input through.
 pub(crate) const TICK: &str = "!tick";
 
+/// Passes its input through if there is stack left, without taking a step.
+pub(crate) const CHECK: &str = "!check";
+
 /// Ends the program if its argument, the depth of a recursion, is too large; else passes its input through.
 pub(crate) const DEEPEN: &str = "!deepen";
 
@@ -27,23 +30,26 @@ pub(crate) fn stop<'a>() -> Exn<'a, Val> {
     Exn::halt(0)
 }
 
-pub(crate) fn tick() -> Fun<Data> {
-    let native = Native::new(|cv| box_once(pass(limits::step(), cv.1)))
+/// The native filters of this module.
+pub(crate) fn functions() -> [Fun<Data>; 3] {
+    [(TICK, v(0), steps::<1>()), (CHECK, v(0), steps::<0>()), (DEEPEN, v(1), deepen())]
+}
+
+fn steps<const COUNT: u32>() -> Native<Data> {
+    Native::new(|cv| box_once(pass(limits::steps(COUNT), cv.1)))
         .with_paths(|cv| {
             if cv.1.1.skip(PATH_PARTS_MAX).head().is_some() {
                 limits::pass(Limit::Depth);
             }
-            box_once(pass(limits::step(), cv.1))
+            box_once(pass(limits::steps(COUNT), cv.1))
         })
-        .with_update(|cv, f| if limits::step() { f(cv.1) } else { box_once(Err(stop())) });
-    (TICK, v(0), native)
+        .with_update(|cv, f| if limits::steps(COUNT) { f(cv.1) } else { box_once(Err(stop())) })
 }
 
-pub(crate) fn deepen() -> Fun<Data> {
-    let native = Native::new(|mut cv| box_once(pass(shallow(&mut cv), cv.1)))
+fn deepen() -> Native<Data> {
+    Native::new(|mut cv| box_once(pass(shallow(&mut cv), cv.1)))
         .with_paths(|mut cv| box_once(pass(shallow(&mut cv), cv.1)))
-        .with_update(|mut cv, f| if shallow(&mut cv) { f(cv.1) } else { box_once(Err(stop())) });
-    (DEEPEN, v(1), native)
+        .with_update(|mut cv, f| if shallow(&mut cv) { f(cv.1) } else { box_once(Err(stop())) })
 }
 
 fn pass<'a, T>(allowed: bool, input: T) -> ValX<'a, T, Val> {

@@ -277,8 +277,7 @@ impl FromIterator<Val> for Val {
 impl jaq_std::ValT for Val {
     fn into_seq<S: FromIterator<Self>>(self) -> Result<S, Self> {
         match self {
-            Self::Arr(array) => {
-                limits::work(array.items.len() as u64 * ITEM_BYTES);
+            Self::Arr(array) if limits::work(array.items.len() as u64 * ITEM_BYTES) => {
                 Ok(Arc::unwrap_or_clone(array).items.into_iter().collect())
             }
             other => Err(other),

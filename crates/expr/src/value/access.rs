@@ -28,6 +28,7 @@ impl ValT for Val {
 
     fn key_values(self) -> BoxIter<'static, ValR<(Self, Self), Self>> {
         match self {
+            Self::Arr(_) | Self::Obj(_) if !self.visit() => box_once(Err(stopped())),
             Self::Arr(array) => {
                 let pair = |(position, item)| Ok((Self::from(position as isize), item));
                 Box::new(owned_items(array).into_iter().enumerate().map(pair))
@@ -41,6 +42,7 @@ impl ValT for Val {
 
     fn values(self) -> Box<dyn Iterator<Item = ValR<Self>>> {
         match self {
+            Self::Arr(_) | Self::Obj(_) if !self.visit() => box_once(Err(stopped())),
             Self::Arr(array) => Box::new(owned_items(array).into_iter().map(Ok)),
             Self::Obj(object) => Box::new(owned_object(object).fields.into_values().map(Ok)),
             other => box_once(Err(not_iterable(other))),
@@ -71,6 +73,7 @@ impl ValT for Val {
         f: impl Fn(Self) -> I,
     ) -> ValX<'a, Self> {
         match self {
+            Self::Arr(_) | Self::Obj(_) if !self.visit() => Err(Exn::from(stopped())),
             Self::Arr(array) => owned_items(array).into_iter().flat_map(f).collect(),
             Self::Obj(object) => {
                 let fields = owned_object(object).fields.into_iter();
@@ -132,8 +135,21 @@ impl ValT for Val {
 }
 
 impl Val {
+    /// Account for going through all children. `false`: it may not be done.
+    fn visit(&self) -> bool {
+        let count = match self {
+            Self::Arr(array) => array.items.len(),
+            Self::Obj(object) => object.fields.len(),
+            _ => 0,
+        };
+        limits::items(count as u64) && limits::work(count as u64 * ITEM_BYTES)
+    }
+
     /// `.[index]`, or nothing where jq gives null.
     pub(crate) fn lookup(self, index: &Self) -> Result<Option<Self>, Error> {
+        if !limits::work(16) {
+            return Err(stopped());
+        }
         Ok(match (self, index) {
             (Self::Null, _) => None,
             (Self::Obj(object), Self::Str(key)) => object.fields.get(key).cloned(),
@@ -156,12 +172,10 @@ impl Val {
 
 /// The items, without copying where nobody else holds them.
 fn owned_items(array: Arc<Array>) -> Vec<Val> {
-    limits::work(array.items.len() as u64 * ITEM_BYTES);
     Arc::unwrap_or_clone(array).items
 }
 
 fn owned_object(object: Arc<Object>) -> Object {
-    limits::work(object.fields.len() as u64 * ITEM_BYTES);
     Arc::unwrap_or_clone(object)
 }
 

@@ -1,5 +1,7 @@
 //! The built-in functions that look into values: `length`, `has`, `contains`, `indices`, `bsearch`.
 
+use jaq_json::Num;
+
 use super::{Error, Val};
 use crate::limits;
 
@@ -8,7 +10,8 @@ impl Val {
     pub(crate) fn length(&self) -> Result<Val, Error> {
         match self {
             Self::Null => Ok(Self::from(0_usize)),
-            Self::Num(number) if *number < jaq_json::Num::Int(0) => Ok(Self::Num(-number.clone())),
+            Self::Num(Num::Dec(text)) => Self::Num(Num::from_dec_str(text)).length(),
+            Self::Num(number) if *number < Num::Int(0) => Ok(Self::Num(-number.clone())),
             Self::Num(number) => Ok(Self::Num(number.clone())),
             Self::Str(text) => Ok(Self::from(String::from_utf8_lossy(text).chars().count())),
             Self::Arr(array) => Ok(Self::from(array.items.len())),
