@@ -91,7 +91,8 @@ fn a_panic_in_jaq_is_a_failure() {
 fn zero_padded_numbers_are_numbers() {
     assert_eq!(json("tonumber", "\" 0042 \"").as_deref(), Ok("42"));
     assert_eq!(json("tonumber", "\"-1.50\"").as_deref(), Ok("-1.50"));
-    for text in ["\"\"", "\"abc\"", "\"1 2\"", "\"nan\"", "\"[1]\"", "[]", "\"Infinity\"", "\"1e\""] {
+    for text in ["\"\"", "\"abc\"", "\"1 2\"", "\"nan\"", "\"[1]\"", "[]", "\"Infinity\"", "\"1e\"", "\"0૦\""]
+    {
         assert!(matches!(failure("tonumber", text), Failure::Runtime { .. }), "{text}");
     }
 }
@@ -145,7 +146,10 @@ fn what_reaches_outside_is_refused() {
         ("halt_error(1)", "halt_error"),
         ("input_filename", "input_filename"),
         ("input_line_number", "input_line_number"),
+        ("$__prog_args", "$__prog_args"),
+        ("get_search_list", "get_search_list"),
         ("localtime", "localtime"),
+        ("strflocaltime(\"%H\")", "strflocaltime"),
         ("import \"a\" as a; a::b", "import"),
         ("include \"a\"; b", "include"),
     ] {
