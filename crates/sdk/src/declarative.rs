@@ -87,7 +87,7 @@ fn receiver(
             if let Some(field) = fields.iter().find(|field| is_blank(settings, field)) {
                 return Err(error(field, "the secret is empty".to_owned()));
             }
-            let verifier = Verifier::new(recipe.clone(), &secrets);
+            let verifier = Verifier::new(recipe.configured(settings)?, &secrets);
             Some(verifier.map_err(|problem| error(first, problem.to_string()))?)
         }
     };

@@ -73,7 +73,7 @@ pub struct WebhookManifest {
 }
 
 /// A header that must be there.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderRule {
     /// Its name, in any case.
@@ -81,6 +81,9 @@ pub struct HeaderRule {
     /// The values that it may have; any if there are none.
     #[serde(default, rename = "in")]
     pub values: Vec<String>,
+    /// The field of `config` that holds the one value that it may have; any if that is not written.
+    #[serde(default)]
+    pub setting: Option<String>,
 }
 
 /// What the body is.

@@ -6,6 +6,7 @@
 
 mod message;
 mod recipe;
+mod settings;
 mod standard;
 mod verifier;
 
@@ -14,5 +15,6 @@ pub use recipe::{
     Algorithm, Encoding, Place, Recipe, RecipeError, SecretFormat, SignaturePlace, TimestampRule,
     TimestampUnit,
 };
+pub use settings::RecipeSettings;
 pub use standard::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, StandardSigner};
 pub use verifier::{SecretError, Unverified, Verifier};

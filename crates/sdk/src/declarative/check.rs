@@ -55,7 +55,8 @@ impl Declarative {
     fn run(&self, test: &TestCase, read: &impl Fn(&str) -> Option<Bytes>) -> Result<usize, String> {
         let body = read(&test.body).ok_or_else(|| format!("there is no file `{}`", test.body))?;
         let name = ConnectionName::new("test").map_err(|error| error.to_string())?;
-        let connection = self.connect(&name, &self.settings(test)?, Environment { loopback: true });
+        let settings = self.settings(test)?;
+        let connection = self.connect(&name, &settings, Environment { loopback: true });
         let connection = connection.map_err(|error| error.to_string())?;
         let webhook = connection.webhook().ok_or("the connector has no webhook")?;
         let trial = Trial {
@@ -65,7 +66,7 @@ impl Declarative {
             now: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(500_000),
         };
         match self.source.as_ref().and_then(|source| source.verify.as_ref()) {
-            Some(recipe) => trial.signed(recipe),
+            Some(recipe) => trial.signed(&recipe.configured(&settings).map_err(|error| error.to_string())?),
             None => trial.plain().map(|()| 1),
         }
     }

@@ -41,6 +41,15 @@ pub(super) struct Compiler<'a> {
 impl Compiler<'_> {
     /// The webhook.
     pub(super) fn source(&self, webhook: WebhookManifest) -> Result<Source, ManifestError> {
+        for rule in &webhook.matching {
+            if let Some(field) =
+                rule.setting.as_deref().filter(|field| self.field(field) != Some(FieldKind::Text))
+            {
+                let message =
+                    format!("`match` names `{field}`, which is not a field of `config` of type text");
+                return Err(ManifestError::whole(self.file, message));
+            }
+        }
         let matching = webhook.matching.into_iter();
         let matching =
             matching.map(|rule| HeaderRule { header: rule.header.to_ascii_lowercase(), ..rule }).collect();
@@ -83,6 +92,7 @@ impl Compiler<'_> {
         if fields.is_empty() {
             return Err(error("`secret.from` names no field of `config`".to_owned()));
         }
+        recipe.value.settings.check(&self.spec.config).map_err(error)?;
         match fields.iter().find(|name| self.field(name) != Some(FieldKind::Secret)) {
             Some(name) => Err(error(format!("`{name}` is not a field of `config` of type secret"))),
             None => Ok(()),

@@ -96,19 +96,21 @@ pub(super) trait MaybeText {
 
 impl MaybeText for Program {
     fn maybe_text(&self, body: &Document, vars: &Variables<'_>) -> Result<Option<String>, EvalError> {
-        self.text(body, vars)
+        present(self.text(body, vars))
     }
 }
 
 impl MaybeText for Template {
     fn maybe_text(&self, body: &Document, vars: &Variables<'_>) -> Result<Option<String>, EvalError> {
-        match self.text(body, vars) {
-            Ok(text) => Ok(Some(text)),
-            Err(EvalError { failure: Failure::NoOutput | Failure::NotText { found: "null" }, .. }) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        present(self.text(body, vars).map(Some))
+    }
+}
+
+/// What has no text is no value: a vendor that changes the shape of a field must not have its events refused.
+fn present(text: Result<Option<String>, EvalError>) -> Result<Option<String>, EvalError> {
+    match text {
+        Err(EvalError { failure: Failure::NoOutput | Failure::NotText { .. }, .. }) => Ok(None),
+        text => text,
     }
 }
 

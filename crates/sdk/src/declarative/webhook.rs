@@ -11,11 +11,15 @@ use super::{
     compile::Source,
     emit::{Common, malformed},
 };
-use crate::{ConnectionName, Inbound, Inbox, Refusal, Setting, Settings, Webhook, signature::Verifier};
+use crate::{
+    ConnectionName, Inbound, Inbox, Refusal, Setting, Settings, Webhook, manifest::HeaderRule,
+    signature::Verifier,
+};
 
 /// The webhook of one connection.
 pub(super) struct Receiver {
     source: Arc<Source>,
+    matching: Vec<HeaderRule>,
     verifier: Option<Verifier>,
     /// The settings that are no secret.
     config: Document,
@@ -31,7 +35,8 @@ impl Receiver {
         settings: &Settings,
     ) -> Self {
         let config = Document::new(Bytes::from(public(settings).to_string()));
-        Self { source, verifier, config, name: format!("/connections/{name}") }
+        let matching = source.matching.iter().map(|rule| configured(rule, settings)).collect();
+        Self { source, matching, verifier, config, name: format!("/connections/{name}") }
     }
 
     fn read(&self, request: &Inbound, now: Timestamp) -> Result<Inbox, Refusal> {
@@ -53,7 +58,7 @@ impl Receiver {
     }
 
     fn check_headers(&self, request: &Inbound) -> Result<(), Refusal> {
-        for rule in &self.source.matching {
+        for rule in &self.matching {
             let Some(value) = request.header(&rule.header) else {
                 return Err(malformed(format!("the header `{}` is missing", rule.header), None));
             };
@@ -85,6 +90,13 @@ impl Webhook for Receiver {
     fn handle(&self, request: &Inbound, now: Timestamp) -> Inbox {
         self.read(request, now).unwrap_or_else(Inbox::Refuse)
     }
+}
+
+/// The rule with the value that the operator has set.
+fn configured(rule: &HeaderRule, settings: &Settings) -> HeaderRule {
+    let value = rule.setting.as_deref().and_then(|field| settings.text(field));
+    let values = value.map_or_else(|| rule.values.clone(), |value| vec![value.to_owned()]);
+    HeaderRule { values, ..rule.clone() }
 }
 
 /// The headers as an object; of several with one name the first counts, as for the signature. Credentials are left out,

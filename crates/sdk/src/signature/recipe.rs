@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::message::Message;
+use super::{RecipeSettings, message::Message};
 
 /// A recipe contradicts itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,9 @@ pub struct Recipe {
     /// Which of the `vars` is the time of signing, and how far it may be off.
     #[serde(default)]
     pub timestamp: Option<TimestampRule>,
+    /// What of this an operator may set.
+    #[serde(default)]
+    pub settings: RecipeSettings,
 }
 
 /// What makes a signature.
