@@ -87,14 +87,20 @@ pub enum Published {
 /// were taken. The transport never tries again on its own behalf.
 #[async_trait]
 pub trait Broker: Send + Sync {
-    /// Publishes events, in order, and answers for each one. An empty batch is answered by an empty list.
+    /// Publishes events, in order, and answers for each one. An empty batch is answered by an empty list. The refusals of
+    /// one call keep the order of keys as [`crate::Outbox::append`] says.
     async fn publish(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>>;
 
-    /// Joins the group on these topics. A group that has never committed begins with the next event published after
-    /// its first subscription.
+    /// Joins the group on these topics. A group that is new misses nothing that is published after its first
+    /// subscription was answered, and gets nothing from before it was known: a broker that is told its groups when it is
+    /// opened may begin with the next event after that. That beginning is remembered: a group that has finished nothing
+    /// begins there again, also after a crash.
+    ///
+    /// What is not finished is given from the lowest offset on; in one process, and after an orderly end, nothing that
+    /// was finished comes again. Unfinished events are kept whatever their age.
     async fn subscribe(&self, group: &Group, topics: &[Topic]) -> Result<Box<dyn Subscription>, BrokerError>;
 
-    /// How far each partition of the group is behind.
+    /// How far each partition of the group's topics is behind. Sees a completed delivery within a second.
     async fn lag(&self, group: &Group) -> Result<Vec<GroupLag>, BrokerError>;
 }
 
@@ -113,7 +119,8 @@ pub struct GroupLag {
 
 /// What a subscription has to say.
 pub enum Signal {
-    /// These partitions are ours from now on.
+    /// These partitions are ours from now on. Comes before their first batch; the only member of a group is given every
+    /// partition of its topics, those without events too.
     Assigned(Vec<Partition>),
     /// Deliveries of one partition, in order.
     Batch(Batch),
@@ -121,12 +128,18 @@ pub enum Signal {
     Revoked(Revocation),
 }
 
-/// Deliveries of one partition, by ascending offset. Never empty.
+/// Deliveries of one partition, by ascending offset. Never empty, and never more than [`Batch::BYTES_MAX`] unless it is a
+/// single delivery.
 pub struct Batch {
     /// The partition.
     pub partition: Partition,
     /// The deliveries.
     pub deliveries: Vec<Delivery>,
+}
+
+impl Batch {
+    /// The sum of [`Event::weight`] over a batch: what a consumer must have room for.
+    pub const BYTES_MAX: usize = 1 << 20;
 }
 
 /// Partitions that are about to be taken away.
@@ -154,10 +167,12 @@ impl Revocation {
 
 /// A member of a group.
 ///
-/// Dropping it leaves the group; deliveries that are not settled come again, to this or another member.
+/// Dropping it leaves the group; deliveries that are not settled come again, to this or another member. A delivery that
+/// is completed after that is harmless, and may come again all the same.
 #[async_trait]
 pub trait Subscription: Send {
-    /// Waits for the next signal. Cancellation is safe: nothing is lost by dropping the future.
+    /// Waits for the next signal. Cancellation is safe: nothing is lost by dropping the future. A broker that is closed
+    /// ends the wait with [`BrokerError::Closed`].
     async fn next(&mut self) -> Result<Signal, BrokerError>;
 
     /// Gives no more batches of the partition until it is resumed. What was given stays given.

@@ -57,7 +57,7 @@ pub struct StoredConnection {
 /// Keeps the states that outlive a restart.
 #[async_trait]
 pub trait Connections: Send + Sync {
-    /// Every connection that was ever written.
+    /// Every connection that was ever written, in any order, as it was written last.
     async fn load(&self) -> Result<Vec<StoredConnection>, StoreError>;
 
     /// Writes one; with an act, the audit entry goes into the same transaction.

@@ -116,7 +116,7 @@ pub struct DeadLetter {
     pub attempts: Vec<Attempt>,
     /// When it became a dead letter, the last time.
     pub failed_at: Timestamp,
-    /// How often it was replayed.
+    /// How often it was replayed: delivered or failed again, not skipped.
     pub replays: u32,
 }
 
@@ -161,9 +161,9 @@ pub struct LetterSummary {
 pub struct FailureGroup {
     /// The fingerprint's id.
     pub id: GroupId,
-    /// Dead letters in the state that was asked for.
+    /// Dead letters of the group that the selection has.
     pub count: u64,
-    /// `open` while any of them is; otherwise `replaying`, then `replayed`, then `discarded`.
+    /// `open` while any dead letter of the group is; otherwise `replaying`, then `replayed`, then `discarded`.
     pub state: LetterState,
     /// The flow.
     pub flow: FlowName,
@@ -183,9 +183,9 @@ pub struct FailureGroup {
     pub message: String,
     /// What an operator should do.
     pub advice: Option<String>,
-    /// When the first of them failed.
+    /// When the first dead letter of the group failed, whatever became of it.
     pub first_at: Timestamp,
-    /// When the last of them failed.
+    /// When the last one failed.
     pub last_at: Timestamp,
 }
 
@@ -222,27 +222,29 @@ pub struct Selection {
 /// Reads dead letters and takes what people decide about them. They are written by [`crate::Settlements`].
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Failure groups, the largest first.
+    /// Failure groups of which the selection has any, the largest first, then by id.
     async fn groups(
         &self,
         selection: &Selection,
         page: PageRequest,
     ) -> Result<Page<FailureGroup>, StoreError>;
 
-    /// Dead letters, the newest first.
+    /// Dead letters by descending `failed_at`; of one moment, in an order that stays. What is in the selection all the
+    /// while stands on one page once, whatever is written between two pages.
     async fn list(&self, selection: &Selection, page: PageRequest)
     -> Result<Page<LetterSummary>, StoreError>;
 
     /// How many a selection has.
     async fn count(&self, selection: &Selection) -> Result<u64, StoreError>;
 
-    /// One dead letter, whole. `id` is its own id or, where only one delivery of the event is dead, the event's.
+    /// One dead letter, whole. `id` is its own id or, where only one delivery of the event died, the event's; where
+    /// several did, [`StoreError::Conflict`] with their ids.
     async fn get(&self, id: &str) -> Result<Option<DeadLetter>, StoreError>;
 
     /// The dead letters of an event, over all flows.
     async fn of_event(&self, position: &Position) -> Result<Vec<LetterSummary>, StoreError>;
 
     /// Gives up every open dead letter of the selection and writes the act to the audit table, in one transaction.
-    /// Returns how many.
+    /// Returns how many; none if the selection asks for another state.
     async fn discard(&self, selection: &Selection, act: &Act) -> Result<u64, StoreError>;
 }

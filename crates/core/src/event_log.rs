@@ -20,7 +20,8 @@ pub struct LoggedEvent {
 /// Looks events up as long as the broker keeps them. Only the embedded broker can list.
 #[async_trait]
 pub trait EventLog: Send + Sync {
-    /// Events of one topic or of all, the newest first.
+    /// Events of one topic or of all, the newest first: by descending moment of acceptance, in a partition by descending
+    /// offset. Each stands on one page once, whatever comes in between two pages. None of a topic that is not there.
     async fn list(&self, topic: Option<&Topic>, page: PageRequest) -> Result<Page<LoggedEvent>, StoreError>;
 
     /// The events with this id (one for each source and topic that used it), the newest first.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Attempt, Event, FlowName, Partition, Position, ReplayTicket, StoreError};
 
-/// The id of a held event. Ascends in the order in which events were held: within a key, the order of delivery.
+/// The id of a held event, from 1. Ascends in the order in which events were held: within a key, the order of delivery.
+/// Never used a second time, also when the event is gone: a reader that has come to an id asks for what is above it.
 pub type HeldId = i64;
 
 /// Why an event is held.
@@ -28,7 +29,7 @@ pub struct NewHeld {
     pub flow: FlowName,
     /// Where the event stands in the broker. With the flow it is unique among held events.
     pub position: Position,
-    /// The key whose order is kept.
+    /// The key whose order is kept. Comes back as it was, whatever characters it has.
     pub key: Option<String>,
     /// The hash of the key ([`crate::hash_key`]); of the event's position where the flow keeps no order.
     pub key_hash: u64,
@@ -69,11 +70,12 @@ pub struct HeldKey {
 /// Only the owner of a partition reads its held events for delivery, so no two workers fire one event.
 #[async_trait]
 pub trait HeldEvents: Send + Sync {
-    /// Takes over a partition: every held key of the flow in it with its count. The lowest event of each key gets a due
-    /// time (now) if it had none, which heals a head lost between two steps of a worker that died.
+    /// Takes over a partition: every held key of the flow in it with its count, in any order. The lowest event of each key
+    /// gets a due time (now) if it had none, which heals a head lost between two steps of a worker that died.
     async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Vec<HeldKey>, StoreError>;
 
-    /// Heads that are due until `until`, earliest first, at most `limit`, later than (`due`, `id`) of `after`.
+    /// Events with a due time until and at `until` by ascending (`due`, `id`), at most `limit`, beyond the pair `after`.
+    /// Events behind a head have none and are not among them.
     async fn due(
         &self,
         flow: &FlowName,
@@ -83,7 +85,7 @@ pub trait HeldEvents: Send + Sync {
         limit: usize,
     ) -> Result<Vec<HeldEvent>, StoreError>;
 
-    /// Events of one key with an id above `after`, in order, at most `limit`.
+    /// Events of one key with an id above `after`, in order, at most `limit`; with or without a due time.
     async fn behind(
         &self,
         flow: &FlowName,
@@ -96,6 +98,6 @@ pub trait HeldEvents: Send + Sync {
     /// How many events the flow holds, and the earliest due time.
     async fn count(&self, flow: &FlowName) -> Result<(u64, Option<Timestamp>), StoreError>;
 
-    /// The held deliveries of an event, over all flows.
+    /// The held deliveries of an event, over all flows, in any order.
     async fn of_event(&self, position: &Position) -> Result<Vec<HeldEvent>, StoreError>;
 }

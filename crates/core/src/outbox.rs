@@ -9,7 +9,11 @@ use crate::{Event, PublishError, Published, Topic};
 /// On the embedded store the outbox is the broker's log; elsewhere a relay moves events from it to the broker.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Commits events and answers for each one. Returns after the commit. **Cancellation**: dropping the future leaves
-    /// it open whether the events were taken; sending them again is safe, the ids are the same.
+    /// Commits events and answers for each one. Returns after the commit. **Duplicates**: a second event with the topic,
+    /// source and id of one that was taken is dropped, in one call as well as over restarts. **Refusals**: what was refused
+    /// leaves nothing behind; its id may be sent again. One that may pass ([`PublishError::Busy`], `Unavailable`,
+    /// `Unknown`) is never the answer for an event when a later one of its key in the same call was taken: sending it again
+    /// must not turn the order of the key. **Cancellation**: dropping the future leaves it open whether the events
+    /// were taken; sending them again is safe, the ids are the same.
     async fn append(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>>;
 }

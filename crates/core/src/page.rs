@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// Where the next page begins. Opaque: only the store that gave it out can read it.
+/// Where the next page begins. Opaque: only the store that gave it out can read it; any other text is
+/// [`crate::StoreError::BadCursor`].
 pub type Cursor = String;
 
 /// Which part of a list.

@@ -19,9 +19,9 @@ pub enum ReplayState {
     Paused,
     /// A person stopped it; items that were not sent are open dead letters again.
     Cancelled,
-    /// Every item was delivered.
+    /// Every item was delivered. Reached by the settlement of the last item, also while paused.
     Succeeded,
-    /// Every item was tried, and at least one failed again.
+    /// Every item was tried, and at least one failed again. Reached like `Succeeded`.
     Failed,
 }
 
@@ -126,8 +126,9 @@ pub struct ReplayItem {
 /// Keeps replays. Items are settled by [`crate::Settlements`].
 #[async_trait]
 pub trait Replays: Send + Sync {
-    /// Freezes the open dead letters of the selection, in the order of their events, and makes the replay: one
-    /// transaction with the audit entry. An empty set is [`StoreError::Conflict`].
+    /// Freezes the open dead letters of the selection, in the order of their events in each partition, and makes the
+    /// replay: one transaction with the audit entry. A dead letter belongs to one replay at a time. An empty set is
+    /// [`StoreError::Conflict`].
     async fn create(&self, replay: NewReplay) -> Result<Replay, StoreError>;
 
     /// One replay.
@@ -136,17 +137,20 @@ pub trait Replays: Send + Sync {
     /// Replays, the newest first.
     async fn list(&self, page: PageRequest) -> Result<Page<Replay>, StoreError>;
 
-    /// Every replay that is not in a final state.
+    /// Every replay that is not in a final state. Asked once when a hub starts, before anything is sent: what an earlier
+    /// life had in its lanes of a replay that was cancelled meanwhile is given back by then, as [`Replays::change`] says.
     async fn unfinished(&self) -> Result<Vec<Replay>, StoreError>;
 
-    /// Items that are pending and not held, in order, with a number of at least `from`, at most `limit`.
+    /// Items that are pending and not held, in order, with a number of at least `from`, at most `limit`, in whatever state
+    /// the replay is; none for one that is not there.
     async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError>;
 
     /// Pauses or resumes a replay, or cancels it: pending items that are not held become open dead letters again and
     /// count as skipped; `sent` names those (below this number) that are in the lanes and will be settled. With the
-    /// audit entry, in one transaction. A final state is [`StoreError::Conflict`].
+    /// audit entry, in one transaction. A final state is [`StoreError::Conflict`], and so is any other wish than the
+    /// three; the state that it is in changes nothing.
     async fn change(&self, id: &str, state: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError>;
 
-    /// Changes the rate.
+    /// Changes the rate. A final state is [`StoreError::Conflict`].
     async fn set_rate(&self, id: &str, rate: Option<f64>, act: &Act) -> Result<Replay, StoreError>;
 }

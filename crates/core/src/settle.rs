@@ -46,11 +46,12 @@ pub enum Settlement {
     Delivered {
         /// The held row to remove.
         held: Option<HeldId>,
-        /// The item of a replay to mark as delivered, with its dead letter.
+        /// The item of a replay to mark as delivered; its dead letter becomes `replayed`.
         replay: Option<ReplayTicket>,
     },
-    /// It will not be tried again by itself. Unique by (flow, position): the same dead letter again adds attempts, and
-    /// opens it anew if a replay failed.
+    /// It will not be tried again by itself. Unique by (flow, position). Where a letter is there already, its id stays and
+    /// attempts that it does not have are added; if a replay failed, it is open again and says what it died of now. The
+    /// store counts replays by itself.
     DeadLetter {
         /// The letter.
         letter: Arc<DeadLetter>,
@@ -73,7 +74,9 @@ pub enum Settled {
 /// Writes what was decided.
 ///
 /// **Durability**: when the call returns, all of it is durable and visible to every store port. **Atomicity**: each
-/// settlement by itself is all or nothing. **Order**: settlements of one call, and of calls that follow each other,
+/// settlement by itself is all or nothing. **What is gone**: a held row that is not there any more is passed over, and
+/// an item of a replay is settled once; later word about it changes nothing. **Content**: no text is refused, whatever
+/// characters it has, since a settlement that can never be written would stop its partition. **Order**: settlements of one call, and of calls that follow each other,
 /// take effect in order. **Errors**: on an error any number of the settlements may have happened; settling them again
 /// changes nothing more. **Cancellation**: the same.
 #[async_trait]
