@@ -2,11 +2,13 @@
 
 use crossdock_sdk::{ActionSpec, ConnectorSpec, Field, FieldKind};
 
+use crate::auth;
+
 const fn optional(name: &'static str, kind: FieldKind, about: &'static str) -> Field {
     Field { name, kind, required: false, about }
 }
 
-const CONFIG: [Field; 16] = [
+const CONFIG: [Field; 17] = [
     Field {
         name: "base_url",
         kind: FieldKind::Url,
@@ -15,6 +17,11 @@ const CONFIG: [Field; 16] = [
     },
     optional("headers", FieldKind::TextMap, "Headers of every call."),
     optional("secret_headers", FieldKind::SecretMap, "Headers of every call whose values are secret."),
+    optional(
+        "auth",
+        FieldKind::Choice(&auth::KINDS),
+        "How calls sign in; follows from the fields below unless written.",
+    ),
     optional("username", FieldKind::Text, "Signs in with Basic, together with `password`."),
     optional("password", FieldKind::Secret, "Signs in with Basic, together with `username`."),
     optional("token", FieldKind::Secret, "Signs in with `Authorization: Bearer`."),

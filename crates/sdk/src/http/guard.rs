@@ -34,8 +34,8 @@ impl Refused {
 
 /// Which addresses may be called.
 ///
-/// Public and private ones may: configuration is written by the operators of the hub, which mostly runs inside their
-/// network. Loopback is for hubs that are on loopback themselves. What a private network has at addresses that no
+/// Public and private ones may (100.64.0.0/10 counts as private: overlay and cluster networks use it): configuration is
+/// written by the operators of the hub, which mostly runs inside their network. Loopback is for hubs that are on loopback themselves. What a private network has at addresses that no
 /// service should be called at (link-local, cloud metadata, multicast and other special ranges) is always refused, in every
 /// spelling, unless `allow_addresses` names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -59,12 +59,11 @@ const fn v6(segments: [u16; 8], length: u8) -> Ipv6Net {
 
 /// From the IANA special-purpose registry, and the places where clouds serve credentials inside ranges that are else fine:
 /// <https://www.iana.org/assignments/iana-ipv4-special-registry>.
-const REFUSED_V4: [(Ipv4Net, &str); 16] = [
+const REFUSED_V4: [(Ipv4Net, &str); 15] = [
     (v4(0, 0, 0, 0, 8), "not an address of a service"),
     (v4(169, 254, 169, 254, 32), "a cloud's metadata service"),
     (v4(169, 254, 0, 0, 16), "link-local"),
     (v4(100, 100, 100, 200, 32), "a cloud's metadata service"),
-    (v4(100, 64, 0, 0, 10), "shared address space of carriers"),
     (v4(168, 63, 129, 16, 32), "a cloud's metadata service"),
     (v4(192, 0, 0, 192, 32), "a cloud's metadata service"),
     (v4(192, 0, 0, 0, 24), "reserved for protocols"),
