@@ -226,6 +226,16 @@ impl Hub {
         }))
     }
 
+    /// Whether a connection of this name takes events now: what [`Hub::accept`] asks first, without a body.
+    pub fn check_source(&self, connection: &str) -> Result<(), IntakeError> {
+        self.intake.check_source(connection)
+    }
+
+    /// Whether a topic of this name takes events now: what [`Hub::publish`] asks first, without a body.
+    pub fn check_topic(&self, topic: &str) -> Result<(), IntakeError> {
+        self.intake.check_topic(topic)
+    }
+
     /// Takes a vendor's webhook for a connection; answers after the durable commit.
     pub async fn accept(&self, connection: &str, request: Inbound) -> Result<Answer, IntakeError> {
         self.intake.accept(connection, request).await

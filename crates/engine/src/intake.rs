@@ -69,11 +69,17 @@ impl Intake {
         }
     }
 
+    pub(crate) fn check_source(&self, connection: &str) -> Result<(), IntakeError> {
+        self.source(connection).map(drop)
+    }
+
+    pub(crate) fn check_topic(&self, topic: &str) -> Result<(), IntakeError> {
+        self.topic(topic).map(drop)
+    }
+
     /// Takes a vendor's webhook: verify, read, commit, answer.
     pub(crate) async fn accept(&self, connection: &str, request: Inbound) -> Result<Answer, IntakeError> {
-        let source =
-            self.sources.get(connection).ok_or_else(|| unknown("connection", connection, &self.sources))?;
-        self.check_open()?;
+        let source = self.source(connection)?;
         let events = match source.webhook.handle(&request, self.clock.now()) {
             Inbox::Accept(events) => events,
             Inbox::Reply { status, content_type, body } => {
@@ -98,9 +104,19 @@ impl Intake {
         topic: &str,
         events: Vec<Event>,
     ) -> Result<Vec<Result<Published, PublishError>>, IntakeError> {
-        let topic = self.topics.get(topic).ok_or_else(|| unknown("topic", topic, &self.topics))?;
-        self.check_open()?;
+        let topic = self.topic(topic)?;
         Ok(self.append(topic, events).await)
+    }
+
+    fn source(&self, connection: &str) -> Result<&Source, IntakeError> {
+        let source = self.sources.get(connection);
+        let source = source.ok_or_else(|| unknown("connection", connection, &self.sources))?;
+        self.check_open().map(|()| source)
+    }
+
+    fn topic(&self, topic: &str) -> Result<&Topic, IntakeError> {
+        let topic = self.topics.get(topic).ok_or_else(|| unknown("topic", topic, &self.topics))?;
+        self.check_open().map(|()| topic)
     }
 
     fn check_open(&self) -> Result<(), IntakeError> {
