@@ -25,6 +25,6 @@ mod fake;
 mod tests;
 
 pub use duration::{DURATION_HELP, RATE_HELP, duration, rate};
-pub use load::{Limits, Loaded, load};
+pub use load::{Loaded, load};
 pub use problem::Problems;
 pub use render::Look;

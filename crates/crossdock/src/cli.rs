@@ -1,0 +1,86 @@
+//! The command line.
+//!
+//! Arguments ([`args`]) become requests to a running hub ([`client`]); what comes back is written for people or passed on
+//! to programs as it is ([`screen`]). Exit codes: 0 done, 1 failed or partly failed, 2 wrong usage, 3 not found, 4 needs
+//! confirmation, 5 unauthorised.
+
+mod age;
+mod args;
+mod client;
+mod columns;
+mod confirm;
+mod details;
+mod failure;
+mod failures;
+mod follow;
+mod local;
+mod look;
+mod replays;
+mod safe;
+mod screen;
+mod selection;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use args::Command;
+pub use args::{Cli, DemoArgs, RunArgs};
+use client::Client;
+pub use failure::Code;
+use failure::Failure;
+use screen::Screen;
+
+/// Does what the arguments say, and tells on the standard error if that failed.
+pub async fn run(cli: Cli) -> Code {
+    let mut screen = Screen::standard(&cli.global);
+    let ended = command(cli, &mut screen).await;
+    finish(ended, &mut screen)
+}
+
+fn finish(ended: Result<Code, Failure>, screen: &mut Screen) -> Code {
+    ended.unwrap_or_else(|failure| {
+        screen.failure(&failure);
+        failure.code
+    })
+}
+
+async fn command(cli: Cli, screen: &mut Screen) -> Result<Code, Failure> {
+    match cli.command {
+        Command::Demo(args) => finished(crate::demo::demo(args).await),
+        Command::Run(args) => start(args, screen).await,
+        Command::Init { dir } => local::init(&dir, screen),
+        Command::Check { file } => local::check(&file, screen),
+        Command::Completions { shell } => local::completions(shell, screen),
+        remote => ask(remote, &Client::new(&cli.global)?, screen).await,
+    }
+}
+
+/// The commands that speak to a running hub.
+async fn ask(command: Command, client: &Client, screen: &mut Screen) -> Result<Code, Failure> {
+    match command {
+        Command::Flow(command) => look::flow(command, client, screen).await,
+        Command::Connection(command) => look::connection(command, client, screen).await,
+        Command::Event(command) => look::event(command, client, screen).await,
+        Command::Failures(command) => failures::failures(command, client, screen).await,
+        Command::Replay(command) => replays::replay(command, client, screen).await,
+        _ => look::status(client, screen).await,
+    }
+}
+
+async fn start(args: RunArgs, screen: &mut Screen) -> Result<Code, Failure> {
+    match local::load(&args.config) {
+        Ok(loaded) => {
+            screen.problems_aside(&loaded.warnings);
+            finished(crate::run::run(loaded, args).await)
+        }
+        Err(problems) => {
+            screen.problems_aside(&problems);
+            Err(Failure::new(Code::Failed, format!("{} cannot be run", args.config.display())))
+        }
+    }
+}
+
+fn finished(result: anyhow::Result<()>) -> Result<Code, Failure> {
+    result.map(|()| Code::Ok).map_err(|error| Failure::new(Code::Failed, format!("{error:#}")))
+}

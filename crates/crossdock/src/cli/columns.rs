@@ -1,0 +1,95 @@
+//! The columns of every list.
+
+use super::table::{Column, Show, column};
+
+/// `flow list`
+pub const FLOWS: &[Column] = &[
+    column("FLOW", "/name", Show::Text),
+    column("CONNECTION", "/connection", Show::Text),
+    column("STATE", "/state", Show::Name),
+    column("DELIVERED", "/delivered", Show::Count),
+    column("PENDING", "/pending", Show::Count),
+    column("HELD", "/held", Show::Count),
+    column("DEAD", "/dead", Show::Count),
+];
+
+/// `connection list`
+pub const CONNECTIONS: &[Column] = &[
+    column("CONNECTION", "/name", Show::Text),
+    column("CONNECTOR", "/connector", Show::Name),
+    column("STATE", "/state", Show::Name),
+    column("SINCE", "/since", Show::Moment),
+    column("AGAIN", "/until", Show::Moment),
+    column("WHY", "/detail", Show::Text),
+];
+
+/// `event list`, and events with the same id
+pub const EVENTS: &[Column] = &[
+    column("ACCEPTED", "/accepted_at", Show::Moment),
+    column("EVENT", "/id", Show::Name),
+    column("TYPE", "/type", Show::Text),
+    column("KEY", "/key", Show::Text),
+    column("TOPIC", "/topic", Show::Text),
+];
+
+/// What became of an event
+pub const DELIVERIES: &[Column] = &[
+    column("FLOW", "/flow", Show::Text),
+    column("STATE", "/state", Show::Name),
+    column("DUE", "/due_at", Show::Moment),
+    column("DEAD LETTER", "/dead_letter", Show::Name),
+];
+
+/// `failures groups`
+pub const GROUPS: &[Column] = &[
+    column("GROUP", "/id", Show::Name),
+    column("COUNT", "/count", Show::Count),
+    column("CLASS", "/class", Show::Text),
+    column("STATUS", "/status", Show::Name),
+    column("CODE", "/code", Show::Text),
+    column("FLOW", "/flow", Show::Text),
+    column("CONNECTION", "/connection", Show::Text),
+    column("LAST", "/last_at", Show::Moment),
+];
+
+/// `failures list`, and the samples of a group
+pub const LETTERS: &[Column] = &[
+    column("DEAD LETTER", "/id", Show::Name),
+    column("FLOW", "/flow", Show::Text),
+    column("CLASS", "/class", Show::Text),
+    column("STATUS", "/status", Show::Name),
+    column("EVENT", "/event", Show::Text),
+    column("FAILED", "/failed_at", Show::Moment),
+];
+
+/// The tries of a dead letter
+pub const ATTEMPTS: &[Column] = &[
+    column("N", "/n", Show::Count),
+    column("AT", "/at", Show::Moment),
+    column("MS", "/duration_ms", Show::Count),
+    column("STATUS", "/status", Show::Name),
+    column("CLASS", "/class", Show::Name),
+    column("CODE", "/code", Show::Text),
+    column("MESSAGE", "/message", Show::Text),
+];
+
+/// `replay list`
+pub const REPLAYS: &[Column] = &[
+    column("REPLAY", "/id", Show::Name),
+    column("STATE", "/state", Show::Name),
+    column("TOTAL", "/total", Show::Count),
+    column("DELIVERED", "/delivered", Show::Count),
+    column("FAILED", "/failed", Show::Count),
+    column("MADE", "/created_at", Show::Moment),
+];
+
+/// The columns of a list within a thing, if it is one that we know.
+pub fn of(field: &str) -> Option<&'static [Column]> {
+    match field {
+        "attempts" => Some(ATTEMPTS),
+        "deliveries" => Some(DELIVERIES),
+        "others" => Some(EVENTS),
+        "samples" => Some(LETTERS),
+        _ => None,
+    }
+}

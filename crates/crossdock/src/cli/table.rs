@@ -1,0 +1,111 @@
+//! Lists as tables: one line per item, no frames, made to fit.
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use super::{age, safe, screen::Screen};
+
+/// A column of a list.
+pub struct Column {
+    /// Its head.
+    pub title: &'static str,
+    /// Which value of the item.
+    pub field: &'static str,
+    /// How it is shown.
+    pub show: Show,
+}
+
+/// How a value is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// A name or id that people copy: never broken over lines.
+    Name,
+    /// Text that may be broken over lines.
+    Text,
+    /// A number.
+    Count,
+    /// A moment.
+    Moment,
+}
+
+/// A column.
+pub const fn column(title: &'static str, field: &'static str, show: Show) -> Column {
+    Column { title, field, show }
+}
+
+/// The table of these items, or, where it does not fit, each item as a paragraph.
+pub fn render(items: &[Value], columns: &[Column], screen: &Screen) -> String {
+    let drawn = table(items, columns, screen);
+    let widest = drawn.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+    match screen.width {
+        Some(width) if widest > usize::from(width) => paragraphs(items, columns, screen),
+        _ => drawn,
+    }
+}
+
+fn table(items: &[Value], columns: &[Column], screen: &Screen) -> String {
+    let mut table = blank(screen);
+    table.set_header(columns.iter().map(|column| column.title));
+    for item in items {
+        table.add_row(columns.iter().map(|column| cell(item, column, screen)));
+    }
+    for (place, column) in columns.iter().enumerate() {
+        let Some(drawn) = table.column_mut(place) else { continue };
+        if column.show == Show::Count {
+            drawn.set_cell_alignment(CellAlignment::Right);
+        }
+        if column.show != Show::Text {
+            drawn.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    lines(&mut table)
+}
+
+fn paragraphs(items: &[Value], columns: &[Column], screen: &Screen) -> String {
+    let wide = columns.iter().map(|column| column.title.len()).max().unwrap_or_default();
+    let line = |item, column: &Column| format!("{:wide$}  {}", column.title, cell(item, column, screen));
+    let paragraph = |item| columns.iter().map(|column| line(item, column)).collect::<Vec<_>>().join("\n");
+    items.iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
+}
+
+/// A table without frames that fits the screen if it can.
+pub fn blank(screen: &Screen) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    match screen.width {
+        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    table
+}
+
+/// The lines of a table: columns two spaces apart, no spaces at the end.
+pub fn lines(table: &mut Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn cell(item: &Value, column: &Column, screen: &Screen) -> String {
+    let value = item.pointer(column.field);
+    match column.show {
+        Show::Moment => screen.moment(value),
+        Show::Count => match value.and_then(Value::as_u64) {
+            Some(number) if screen.terminal => age::count(number),
+            Some(number) => number.to_string(),
+            None => "-".to_owned(),
+        },
+        Show::Name | Show::Text => text(value),
+    }
+}
+
+/// A value in one line.
+pub fn text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => safe::line(text),
+        Some(Value::Array(items)) => items.iter().map(|item| text(Some(item))).collect::<Vec<_>>().join(", "),
+        Some(other) => safe::line(&other.to_string()),
+    }
+}
