@@ -71,9 +71,9 @@ fn client(
     base: &BaseUrl,
     timeout: Duration,
 ) -> Result<Client, ConnectorError> {
-    let loopback = settings.bool("allow_loopback").unwrap_or(false);
-    let guard = Guard::new(environment, loopback, settings.text_list("allow_addresses"))
-        .map_err(|message| wrong("allow_addresses", message))?;
+    let guard =
+        Guard::new(environment, settings.bool("allow_loopback"), settings.text_list("allow_addresses"))
+            .map_err(|message| wrong("allow_addresses", message))?;
     guard
         .check_url(base.url())
         .map_err(|refused| wrong("base_url", format!("{refused}; {}", refused.advice())))?;

@@ -35,9 +35,9 @@ impl Refused {
 /// Which addresses may be called.
 ///
 /// Public and private ones may (100.64.0.0/10 counts as private: overlay and cluster networks use it): configuration is
-/// written by the operators of the hub, which mostly runs inside their network. Loopback is for hubs that are on loopback themselves. What a private network has at addresses that no
-/// service should be called at (link-local, cloud metadata, multicast and other special ranges) is always refused, in every
-/// spelling, unless `allow_addresses` names it.
+/// written by the operators of the hub, which mostly runs inside their network. Loopback is for hubs that are on
+/// loopback themselves. What a private network has at addresses that no service should be called at (link-local, cloud
+/// metadata, multicast and other special ranges) is always refused, in every spelling, unless `allow_addresses` names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Guard {
     loopback: bool,
@@ -96,16 +96,20 @@ const REFUSED_V6: [(Ipv6Net, &str); 14] = [
 ];
 
 impl Guard {
-    /// The guard of a connection. `allow_addresses` are addresses or blocks such as `10.0.0.0/8`; `Err` is one that is
-    /// neither.
-    pub fn new(environment: Environment, loopback: bool, allow_addresses: &[String]) -> Result<Self, String> {
+    /// The guard of a connection. `allow_loopback` has the last word over the environment. `allow_addresses` are addresses
+    /// or blocks such as `10.0.0.0/8`; `Err` is one that is neither.
+    pub fn new(
+        environment: Environment,
+        allow_loopback: Option<bool>,
+        allow_addresses: &[String],
+    ) -> Result<Self, String> {
         let parse = |text: &String| {
             let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
             net.map_err(|_| format!("`{text}` is neither an address nor a block such as 169.254.10.0/24"))
         };
         let mut allow = allow_addresses.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         allow.sort_unstable();
-        Ok(Self { loopback: loopback || environment.loopback, allow })
+        Ok(Self { loopback: allow_loopback.unwrap_or(environment.loopback), allow })
     }
 
     /// What can be said before a name is resolved: addresses, `localhost`, and the names of metadata services.
