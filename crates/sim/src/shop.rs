@@ -115,6 +115,11 @@ impl Shop {
         self.ledger.list()
     }
 
+    /// The webhook of this id, as it was last sent. Recent ones are found soonest.
+    pub fn find(&self, id: &str) -> Option<Sent> {
+        self.ledger.find(id)
+    }
+
     /// How many webhooks were accepted, resent ones included.
     pub fn accepted(&self) -> u64 {
         self.ledger.counts().accepted

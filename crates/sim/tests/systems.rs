@@ -111,6 +111,8 @@ async fn a_shop_tries_again_and_resends_with_the_same_id() {
 
     let again = shop.resend_last().await.unwrap();
     assert!(again.again && again.id == first.id);
+    assert_eq!(shop.find(&first.id), Some(again), "the last time that it was sent");
+    assert_eq!(shop.find("another"), None);
     let hashes: Vec<_> = sink.ledger().entries().into_iter().map(|entry| entry.body_sha256).collect();
     assert!(hashes.len() == 4 && hashes.iter().all(|hash| *hash == hashes[0]));
 }

@@ -75,6 +75,10 @@ impl Sents {
         self.locked().iter().cloned().collect()
     }
 
+    pub(super) fn find(&self, id: &str) -> Option<Sent> {
+        self.locked().iter().rev().find(|sent| sent.id == id).cloned()
+    }
+
     pub(super) fn counts(&self) -> Counts {
         *self.counts.borrow()
     }
