@@ -1,0 +1,211 @@
+//! A hub with its API on a free port, and clients that are as rude as needed.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crossdock_api::ApiOptions;
+use crossdock_codec::CloudEvents;
+use crossdock_core::{ConnectionName, SystemClock, Topic};
+use crossdock_engine::{ConnectionPlan, Hub, Plan, Stores};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::fake::{Memory, Vendor};
+
+/// How long anything may take that happens by itself.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running API.
+pub struct Server {
+    pub address: SocketAddr,
+    pub memory: Arc<Memory>,
+    pub hub: Arc<Hub>,
+    pub shutdown: CancellationToken,
+    pub served: JoinHandle<()>,
+    client: Client,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(ApiOptions::default()).await
+    }
+
+    pub async fn with(options: ApiOptions) -> Self {
+        let memory = Arc::new(Memory::default());
+        let hub =
+            Hub::start(plan(), memory.clone(), stores(&memory), Arc::new(SystemClock)).await.expect("a hub");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shutdown = CancellationToken::new();
+        let router = crossdock_api::router(hub.clone(), Arc::new(CloudEvents), options.clone());
+        let served = tokio::spawn(crossdock_api::serve(listener, router, options, shutdown.clone()));
+        let client = Client::builder().timeout(PATIENCE).no_proxy().build().expect("a client");
+        Self { address, memory, hub, shutdown, served, client }
+    }
+
+    /// A request to a path.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        Reply::of(self.request(Method::GET, path).send().await.expect("an answer")).await
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: &Value) -> Reply {
+        Reply::of(self.request(method, path).json(body).send().await.expect("an answer")).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// Posts events in a media type.
+    pub async fn publish(&self, media_type: &str, body: impl Into<reqwest::Body>) -> Reply {
+        let request =
+            self.request(Method::POST, "/v1/topics/orders/events").header("content-type", media_type);
+        Reply::of(request.body(body).send().await.expect("an answer")).await
+    }
+
+    /// A connection of its own, to be used byte by byte.
+    pub async fn connect(&self) -> Raw {
+        Raw { stream: TcpStream::connect(self.address).await.expect("a connection"), read: Vec::new() }
+    }
+
+    /// The data of every event that was taken.
+    pub fn taken(&self) -> Vec<String> {
+        let log = self.memory.log.lock().unwrap();
+        log.iter().map(|logged| String::from_utf8_lossy(&logged.event.data).into_owned()).collect()
+    }
+}
+
+fn plan() -> Plan {
+    let connection = |name: &str| {
+        Arc::new(ConnectionPlan {
+            name: ConnectionName::new(name).expect("a name"),
+            connector: "vendor".to_owned(),
+            connection: Arc::new(Vendor),
+            concurrency: 8,
+            circuit: None,
+        })
+    };
+    Plan {
+        flows: Vec::new(),
+        connections: vec![connection("shop"), connection("tracker")],
+        topics: vec![Topic::new("orders").expect("a name")],
+    }
+}
+
+fn stores(memory: &Arc<Memory>) -> Stores {
+    Stores {
+        outbox: memory.clone(),
+        settlements: memory.clone(),
+        held: memory.clone(),
+        dead_letters: memory.clone(),
+        replays: memory.clone(),
+        connections: memory.clone(),
+        event_log: memory.clone(),
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, text: response.text().await.expect("a body") }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// The body of a problem, after a look at what every problem must have.
+    #[track_caller]
+    pub fn problem(&self, status: u16, kind: &str) -> Value {
+        let problem = self.json();
+        assert_eq!(self.status, status, "{problem}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("urn:crossdock:problem:{kind}"), "{problem}");
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+        for field in ["title", "detail"] {
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {problem}");
+        }
+        problem
+    }
+}
+
+/// A connection that is used byte by byte.
+pub struct Raw {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Raw {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.expect("it takes bytes");
+    }
+
+    /// Sends as long as the other side takes it.
+    pub async fn send_until_refused(&mut self, bytes: &[u8], times: usize) {
+        for _ in 0..times {
+            if self.stream.write_all(bytes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reads until an answer with a body of known length is there.
+    pub async fn answer(&mut self) -> String {
+        let read = async {
+            loop {
+                if let Some(answer) = self.complete() {
+                    return answer;
+                }
+                let count = self.stream.read_buf(&mut self.read).await.expect("it can be read");
+                assert!(count > 0, "closed after {}", String::from_utf8_lossy(&self.read));
+            }
+        };
+        timeout(PATIENCE, read).await.expect("an answer in time")
+    }
+
+    fn complete(&mut self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.read).into_owned();
+        let (head, _) = text.split_once("\r\n\r\n")?;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        let end = head.len() + 4 + length;
+        (self.read.len() >= end).then(|| {
+            self.read.drain(..end);
+            text[..end].to_owned()
+        })
+    }
+
+    /// Reads to the end of the connection.
+    pub async fn rest(mut self) -> String {
+        let read = async {
+            while self.stream.read_buf(&mut self.read).await.is_ok_and(|count| count > 0) {}
+            String::from_utf8_lossy(&self.read).into_owned()
+        };
+        timeout(PATIENCE, read).await.expect("it is closed in time")
+    }
+}
