@@ -13,6 +13,7 @@
 //! A port's documentation states its whole contract: order, duplicates, durability, cancellation, errors.
 
 mod event;
+mod id;
 mod names;
 
 mod attempt;
@@ -63,6 +64,7 @@ pub use failpoint::failpoint;
 pub use fault::{Class, Fault, Wait};
 pub use fingerprint::Fingerprint;
 pub use held::{HeldEvent, HeldEvents, HeldId, HeldKey, HeldReason, NewHeld};
+pub use id::time_ordered_id;
 pub use names::{ConnectionName, FlowName, NameError, Offset, Position, Topic, hash_key, partition_of};
 pub use outbox::Outbox;
 pub use page::{Cursor, Page, PageRequest};

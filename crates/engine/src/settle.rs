@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crossdock_core::{
     DeadLetter, Decision, Delivery, Fingerprint, HeldId, LetterState, Settled, Settlement, Settlements,
-    StoreError,
+    StoreError, time_ordered_id,
 };
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -135,18 +135,7 @@ pub(crate) fn dead_letter(flow: &Flow, decided: &Decided) -> Arc<DeadLetter> {
 
 /// `d` and 26 characters that ascend in time.
 fn new_letter_id() -> String {
-    format!("d{}", base32(Uuid::now_v7().as_u128()))
-}
-
-/// Crockford's base 32 in lower case: no letter can be taken for another one or for a digit.
-pub(crate) fn base32(mut number: u128) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let mut text = [b'0'; 26];
-    for place in text.iter_mut().rev() {
-        *place = DIGITS[(number & 31) as usize];
-        number >>= 5;
-    }
-    text.iter().map(|byte| char::from(*byte)).collect()
+    time_ordered_id('d', Uuid::now_v7().as_u128())
 }
 
 /// The delivery to complete and the held row to remove.

@@ -1,0 +1,46 @@
+//! One process at a time owns a data directory.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{Read, Write},
+    path::Path,
+};
+
+use crate::open::OpenError;
+
+/// The locked `lock` file. The lock ends with the value, or with the process however it ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Locks the directory, which is created if it is not there.
+    pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
+        fs::create_dir_all(directory).map_err(|source| OpenError::unusable(directory, source))?;
+        let path = directory.join("lock");
+        let unusable = |source| OpenError::unusable(&path, source);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse { directory: directory.to_owned(), pid: holder(&mut file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(unusable)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut pid = String::new();
+    let read = file.take(20).read_to_string(&mut pid);
+    if read.is_ok() && !pid.is_empty() { pid } else { "unknown".to_owned() }
+}

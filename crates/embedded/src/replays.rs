@@ -1,0 +1,377 @@
+//! The replays port, and the statements that settle items.
+
+use async_trait::async_trait;
+use crossdock_core::{
+    Act, LetterState, NewReplay, Page, PageRequest, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket,
+    Replays, Selection, StoreError, time_ordered_id,
+};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use crate::{
+    Embedded, Inner, audit,
+    catalog::{Catalog, SharedCatalog},
+    cursor,
+    dead_letters::{self, LETTER},
+    errors,
+    letters::{self, LetterNumber},
+    place::{moment, nanoseconds},
+    selection,
+    writer::Failure,
+};
+
+const COLUMNS: &str = "number, id, state, selection, rate, actor, reason, total, delivered, failed, skipped, created_at, \
+                       finished_at";
+
+/// Items that are being skipped, for the length of a transaction: told apart from those that were skipped before and may
+/// belong to another replay by now.
+const SKIPPING: &str = "SELECT letter FROM replay_items WHERE replay = ?1 AND state = 5";
+
+#[async_trait]
+impl Replays for Embedded {
+    async fn create(&self, replay: NewReplay) -> Result<Replay, StoreError> {
+        let (catalog, now) = (self.inner.catalog.clone(), nanoseconds(self.inner.clock.now()));
+        let id = time_ordered_id('r', uuid::Uuid::now_v7().as_u128());
+        self.inner
+            .write("making a replay", move |connection| {
+                Box::pin(create(connection, catalog, replay, id, now))
+            })
+            .await
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<Replay>, StoreError> {
+        let rows = self.inner.replays("WHERE id = ?", |query| query.bind(id.to_owned())).await?;
+        Ok(rows.into_iter().next().map(|(_, replay)| replay))
+    }
+
+    async fn list(&self, page: PageRequest) -> Result<Page<Replay>, StoreError> {
+        let from = cursor::read(&page)?;
+        let limit = from.limit as i64 + 1;
+        let select = "WHERE number < ? ORDER BY number DESC LIMIT ?";
+        let mut replays = self.inner.replays(select, |query| query.bind(from.last.0).bind(limit)).await?;
+        let more = replays.len() > from.limit;
+        replays.truncate(from.limit);
+        let next = replays.last().filter(|_| more).map(|(number, _)| cursor::behind(*number, 0));
+        Ok(Page { items: replays.into_iter().map(|(_, replay)| replay).collect(), next })
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Replay>, StoreError> {
+        self.inner.write("taking up replays", |connection| Box::pin(skip_cancelled(connection))).await?;
+        let select = "WHERE state IN ('running', 'paused') ORDER BY number";
+        let replays = self.inner.replays(select, |query| query).await?;
+        Ok(replays.into_iter().map(|(_, replay)| replay).collect())
+    }
+
+    async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError> {
+        let sql = format!(
+            "SELECT {LETTER}, i.item FROM replay_items i JOIN letters l ON l.number = i.letter
+             JOIN letter_bodies b ON b.number = l.number JOIN failure_groups g ON g.number = l.failure_group
+             WHERE i.replay = (SELECT number FROM replays WHERE id = ?) AND i.item >= ? AND i.state = 0
+             ORDER BY i.item LIMIT ?"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(id)
+            .bind(i64::try_from(from).unwrap_or(i64::MAX))
+            .bind(limit as i64)
+            .fetch_all(&self.inner.readers)
+            .await
+            .map_err(|error| errors::store_error("reading the items of a replay", error))?;
+        rows.iter().map(|row| item(&self.inner.catalog, id, row)).collect()
+    }
+
+    async fn change(&self, id: &str, state: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError> {
+        if matches!(state, ReplayState::Succeeded | ReplayState::Failed) {
+            let text = format!("a replay becomes `{}` by itself", state.as_str());
+            return Err(StoreError::Conflict(text));
+        }
+        let (id, act, now) = (id.to_owned(), act.clone(), nanoseconds(self.inner.clock.now()));
+        self.inner
+            .write("changing a replay", move |connection| {
+                Box::pin(change(connection, id, state, sent, act, now))
+            })
+            .await
+    }
+
+    async fn set_rate(&self, id: &str, rate: Option<f64>, act: &Act) -> Result<Replay, StoreError> {
+        let (id, act, now) = (id.to_owned(), act.clone(), nanoseconds(self.inner.clock.now()));
+        self.inner
+            .write("changing the rate of a replay", move |connection| {
+                Box::pin(set_rate(connection, id, rate, act, now))
+            })
+            .await
+    }
+}
+
+impl Inner {
+    async fn replays(
+        &self,
+        select: &str,
+        bind: impl FnOnce(crate::rows::Bound) -> crate::rows::Bound,
+    ) -> Result<Vec<(i64, Replay)>, StoreError> {
+        let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM replays {select}"));
+        let rows = bind(sqlx::query(sql))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| errors::store_error("reading replays", error))?;
+        rows.iter().map(|row| Ok((row.get(0), read(row)?))).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<Replay, StoreError> {
+    let id: ReplayId = row.get(1);
+    let damaged = |what: &str| errors::damaged(&format!("the {what} of the replay {id}"));
+    Ok(Replay {
+        state: ReplayState::parse(row.get(2)).ok_or_else(|| damaged("state"))?,
+        selection: serde_json::from_str(row.get(3)).map_err(|_| damaged("selection"))?,
+        rate: row.get(4),
+        actor: row.get(5),
+        reason: row.get(6),
+        total: row.get::<i64, _>(7) as u64,
+        delivered: row.get::<i64, _>(8) as u64,
+        failed: row.get::<i64, _>(9) as u64,
+        skipped: row.get::<i64, _>(10) as u64,
+        created_at: moment(row.get(11)),
+        finished_at: row.get::<Option<i64>, _>(12).map(moment),
+        id,
+    })
+}
+
+fn item(catalog: &Catalog, replay: &str, row: &SqliteRow) -> Result<ReplayItem, StoreError> {
+    let letter = dead_letters::letter(catalog, row)?;
+    let item = row.get::<i64, _>("item") as u64;
+    Ok(ReplayItem {
+        ticket: ReplayTicket { replay: replay.to_owned(), item, letter: letter.id.clone() },
+        letter,
+    })
+}
+
+async fn create(
+    connection: &mut SqliteConnection,
+    catalog: SharedCatalog,
+    new: NewReplay,
+    id: ReplayId,
+    now: i64,
+) -> Result<Replay, Failure> {
+    let selection = Selection { state: None, ..new.selection.clone() };
+    if new.selection.state.is_some_and(|state| state != LetterState::Open) {
+        return Err(nothing_open().into());
+    }
+    let number: i64 = sqlx::query_scalar(
+        "INSERT INTO replays (id, state, selection, rate, actor, reason, total, created_at)
+         VALUES (?, 'running', ?, ?, ?, ?, 0, ?) RETURNING number",
+    )
+    .bind(&id)
+    .bind(dead_letters::selection_json(&new.selection))
+    .bind(new.rate)
+    .bind(&new.act.actor)
+    .bind(&new.act.reason)
+    .bind(now)
+    .fetch_one(&mut *connection)
+    .await?;
+    let mut items =
+        QueryBuilder::<Sqlite>::new("INSERT INTO replay_items (replay, item, letter, state) SELECT ");
+    items.push_bind(number).push(
+        ", row_number() OVER (ORDER BY l.place, l.flow) - 1, l.number, 0
+         FROM letters l JOIN failure_groups g ON g.number = l.failure_group WHERE ",
+    );
+    selection::push(&mut items, &selection, &catalog);
+    let total = items.build().execute(&mut *connection).await?.rows_affected();
+    if total == 0 {
+        return Err(nothing_open().into());
+    }
+    let open_to_replaying = (LetterState::Open, LetterState::Replaying);
+    let chosen = "SELECT letter FROM replay_items WHERE replay = ?1";
+    letters::change(connection, open_to_replaying, chosen, number, None).await?;
+    let entry = audit::write(connection, now, &new.act, ("replay", &id)).await?;
+    sqlx::query("UPDATE audit SET count = ? WHERE id = ?")
+        .bind(total as i64)
+        .bind(entry)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE replays SET total = ? WHERE number = ?")
+        .bind(total as i64)
+        .bind(number)
+        .execute(&mut *connection)
+        .await?;
+    Ok(find(connection, &id).await?.1)
+}
+
+fn nothing_open() -> StoreError {
+    StoreError::Conflict("no open dead letter matches the selection".to_owned())
+}
+
+async fn find(connection: &mut SqliteConnection, id: &str) -> Result<(i64, Replay), Failure> {
+    let row = sqlx::query(AssertSqlSafe(format!("SELECT {COLUMNS} FROM replays WHERE id = ?")))
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    let row = row.ok_or_else(|| StoreError::NotFound { what: "replay", id: id.to_owned() })?;
+    Ok((row.get(0), read(&row)?))
+}
+
+/// One replay that may still change.
+async fn find_unfinished(connection: &mut SqliteConnection, id: &str) -> Result<i64, Failure> {
+    let (number, replay) = find(connection, id).await?;
+    if replay.state.is_final() {
+        return Err(
+            StoreError::Conflict(format!("the replay {id} is {} already", replay.state.as_str())).into()
+        );
+    }
+    Ok(number)
+}
+
+async fn change(
+    connection: &mut SqliteConnection,
+    id: ReplayId,
+    state: ReplayState,
+    sent: u64,
+    act: Act,
+    now: i64,
+) -> Result<Replay, Failure> {
+    let number = find_unfinished(connection, &id).await?;
+    let finished_at = state.is_final().then_some(now);
+    sqlx::query("UPDATE replays SET state = ?, finished_at = ? WHERE number = ?")
+        .bind(state.as_str())
+        .bind(finished_at)
+        .bind(number)
+        .execute(&mut *connection)
+        .await?;
+    if state == ReplayState::Cancelled {
+        skip(connection, number, sent).await?;
+    }
+    audit::write(connection, now, &act, (&format!("replay {}", state.as_str()), &id)).await?;
+    Ok(find(connection, &id).await?.1)
+}
+
+/// Pending items from `sent` on that are not held are skipped, and their letters are open again.
+async fn skip(connection: &mut SqliteConnection, replay: i64, sent: u64) -> Result<(), Failure> {
+    let skipped =
+        sqlx::query("UPDATE replay_items SET state = 5 WHERE replay = ? AND item >= ? AND state = 0")
+            .bind(replay)
+            .bind(i64::try_from(sent).unwrap_or(i64::MAX))
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+    sqlx::query("UPDATE replays SET skipped = skipped + ? WHERE number = ?")
+        .bind(skipped as i64)
+        .bind(replay)
+        .execute(&mut *connection)
+        .await?;
+    letters::change(connection, (LetterState::Replaying, LetterState::Open), SKIPPING, replay, None).await?;
+    sqlx::query("UPDATE replay_items SET state = 4 WHERE replay = ? AND state = 5")
+        .bind(replay)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Items of cancelled replays that a process took to the lanes and did not settle before it died.
+async fn skip_cancelled(connection: &mut SqliteConnection) -> Result<(), Failure> {
+    let replays: Vec<i64> = sqlx::query_scalar(
+        "SELECT number FROM replays r WHERE state = 'cancelled' AND delivered + failed + skipped < total
+         AND EXISTS (SELECT 1 FROM replay_items i WHERE i.replay = r.number AND i.state = 0)",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for replay in replays {
+        skip(connection, replay, 0).await?;
+    }
+    Ok(())
+}
+
+async fn set_rate(
+    connection: &mut SqliteConnection,
+    id: ReplayId,
+    rate: Option<f64>,
+    act: Act,
+    now: i64,
+) -> Result<Replay, Failure> {
+    let number = find_unfinished(connection, &id).await?;
+    sqlx::query("UPDATE replays SET rate = ? WHERE number = ?")
+        .bind(rate)
+        .bind(number)
+        .execute(&mut *connection)
+        .await?;
+    audit::write(connection, now, &act, ("replay rate", &id)).await?;
+    Ok(find(connection, &id).await?.1)
+}
+
+/// The item waits as a held event.
+pub(crate) async fn hold_item(
+    connection: &mut SqliteConnection,
+    ticket: &ReplayTicket,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "UPDATE replay_items SET state = 1 WHERE replay = (SELECT number FROM replays WHERE id = ?) AND item = ? AND state = 0",
+    )
+    .bind(&ticket.replay)
+    .bind(ticket.item as i64)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The item was delivered, and its letter with it.
+pub(crate) async fn item_delivered(
+    connection: &mut SqliteConnection,
+    ticket: &ReplayTicket,
+    now: i64,
+) -> Result<(), Failure> {
+    if let Some(letter) = settle_item(connection, ticket, 2).await? {
+        letters::replayed(connection, letter, now).await?;
+        count(connection, ticket, "delivered", now).await?;
+    }
+    Ok(())
+}
+
+/// The item failed again. False if it was settled before.
+pub(crate) async fn item_failed(
+    connection: &mut SqliteConnection,
+    ticket: &ReplayTicket,
+    now: i64,
+) -> Result<bool, Failure> {
+    let settled = settle_item(connection, ticket, 3).await?.is_some();
+    if settled {
+        count(connection, ticket, "failed", now).await?;
+    }
+    Ok(settled)
+}
+
+/// Settles an item that is pending, held or not; gives back its letter.
+async fn settle_item(
+    connection: &mut SqliteConnection,
+    ticket: &ReplayTicket,
+    state: i64,
+) -> Result<Option<LetterNumber>, Failure> {
+    let letter = sqlx::query_scalar(
+        "UPDATE replay_items SET state = ? WHERE replay = (SELECT number FROM replays WHERE id = ?) AND item = ?
+         AND state IN (0, 1) RETURNING letter",
+    )
+    .bind(state)
+    .bind(&ticket.replay)
+    .bind(ticket.item as i64)
+    .fetch_optional(connection)
+    .await?;
+    Ok(letter)
+}
+
+/// Counts a settled item; the last one finishes the replay.
+async fn count(
+    connection: &mut SqliteConnection,
+    ticket: &ReplayTicket,
+    counter: &'static str,
+    now: i64,
+) -> Result<(), Failure> {
+    sqlx::query(AssertSqlSafe(format!("UPDATE replays SET {counter} = {counter} + 1 WHERE id = ?")))
+        .bind(&ticket.replay)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "UPDATE replays SET state = CASE failed WHEN 0 THEN 'succeeded' ELSE 'failed' END, finished_at = ?
+         WHERE id = ? AND state IN ('running', 'paused') AND delivered + failed + skipped = total",
+    )
+    .bind(now)
+    .bind(&ticket.replay)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

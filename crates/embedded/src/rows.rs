@@ -1,0 +1,69 @@
+//! Statements over several rows: one trip to SQLite's thread instead of many.
+
+use sqlx::{
+    AssertSqlSafe, Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+/// Rows in one statement. Few sizes, so that each statement is prepared once and found again.
+const SIZES: [usize; 4] = [64, 16, 4, 1];
+
+/// A query with its arguments.
+pub(crate) type Bound = Query<'static, Sqlite, SqliteArguments>;
+
+/// `head VALUES (?,…),… tail`, in chunks. `bind` adds the `columns` values of one row.
+pub(crate) async fn insert<T>(
+    connection: &mut SqliteConnection,
+    (head, columns, tail): (&str, usize, &str),
+    mut rows: &[T],
+    mut bind: impl FnMut(Bound, &T) -> Bound,
+) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    let mut returned = Vec::new();
+    while !rows.is_empty() {
+        let (chunk, rest) = rows.split_at(size(rows.len()));
+        let query = sqlx::query(AssertSqlSafe(statement((head, columns, tail), chunk.len())));
+        let query = chunk.iter().fold(query, &mut bind);
+        returned.extend(query.fetch_all(&mut *connection).await?);
+        rows = rest;
+    }
+    Ok(returned)
+}
+
+/// The same for rows whose large values are moved into the statement.
+pub(crate) async fn insert_owned<T>(
+    connection: &mut SqliteConnection,
+    (head, columns): (&str, usize),
+    rows: Vec<T>,
+    mut bind: impl FnMut(Bound, T) -> Bound,
+) -> Result<(), sqlx::Error> {
+    let mut rows = rows.into_iter();
+    while rows.len() > 0 {
+        let size = size(rows.len());
+        let query = sqlx::query(AssertSqlSafe(statement((head, columns, ""), size)));
+        rows.by_ref().take(size).fold(query, &mut bind).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn size(rows: usize) -> usize {
+    SIZES.into_iter().find(|size| *size <= rows).expect("one row is always there")
+}
+
+fn statement((head, columns, tail): (&str, usize, &str), rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    format!("{head} VALUES {} {tail}", vec![row; rows].join(","))
+}
+
+/// Numbers as the JSON text that `json_each` reads: one bound value for a list of any length.
+pub(crate) fn json_list(numbers: impl IntoIterator<Item = i64>) -> String {
+    let mut text = String::from("[");
+    for number in numbers {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&number.to_string());
+    }
+    text.push(']');
+    text
+}

@@ -1,0 +1,226 @@
+//! A member of a group: reads its partitions from memory where it keeps up, from the file where it is behind.
+
+use std::{collections::HashSet, sync::Arc};
+
+use async_trait::async_trait;
+use crossdock_core::{
+    Batch, BrokerError, Delivery, Event, Group, Offset, Partition, Position, Settle, Signal, Subscription,
+    Topic,
+};
+use futures::{FutureExt, TryStreamExt, future::select_all};
+use sqlx::Row;
+use tokio::sync::{OwnedMutexGuard, watch};
+
+use crate::{
+    Inner, errors,
+    groups::{Complete, Progress},
+    log::PartitionLog,
+    pack,
+    place::Place,
+};
+
+/// The most deliveries in one batch, and the bytes at which one is full.
+const BATCH_MAX: usize = 512;
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// A member of a group.
+pub(crate) struct Member {
+    inner: Arc<Inner>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held while the partitions are ours.
+    ours: Option<OwnedMutexGuard<()>>,
+    partitions: Vec<Reader>,
+    /// The partition to look at first, so that each gets its turn.
+    first: usize,
+    closed: watch::Receiver<bool>,
+}
+
+/// Reads one partition.
+struct Reader {
+    progress: Arc<Progress>,
+    settle: Arc<dyn Settle>,
+    /// The offset to read next.
+    next: Offset,
+    end: watch::Receiver<Offset>,
+    paused: bool,
+}
+
+impl Member {
+    /// The group must have been opened on the topics.
+    pub(crate) fn new(inner: Arc<Inner>, group: &Group, topics: &[Topic]) -> Self {
+        let (progress, turn) = match inner.groups.get(group) {
+            Some(group) => (group.progress.clone(), group.turn.clone()),
+            None => (Vec::new(), Arc::default()),
+        };
+        let topics: HashSet<&Topic> = topics.iter().collect();
+        let partitions = progress
+            .into_iter()
+            .filter(|progress| topics.contains(&progress.log.partition.topic))
+            .map(Reader::new)
+            .collect();
+        let closed = inner.closed.subscribe();
+        Self { inner, turn, ours: None, partitions, first: 0, closed }
+    }
+
+    /// The next batch of any partition that has one; none if all are read to their end.
+    async fn ready(&mut self) -> Result<Option<Batch>, BrokerError> {
+        let count = self.partitions.len();
+        for step in 0..count {
+            let index = (self.first + step) % count;
+            if let Some(batch) = self.partitions[index].read(&self.inner).await? {
+                self.first = index + 1;
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until a partition has grown. Cancellation is safe.
+    async fn grown(&mut self) {
+        let waiting: Vec<_> = self
+            .partitions
+            .iter_mut()
+            .filter(|reader| !reader.paused)
+            .map(|reader| reader.end.changed().boxed())
+            .collect();
+        if waiting.is_empty() {
+            return std::future::pending().await;
+        }
+        let (_, _, _) = select_all(waiting).await;
+    }
+}
+
+#[async_trait]
+impl Subscription for Member {
+    async fn next(&mut self) -> Result<Signal, BrokerError> {
+        if *self.closed.borrow() {
+            return Err(BrokerError::Closed);
+        }
+        let mut closed = self.closed.clone();
+        tokio::select! {
+            // The sender lives in the store, which we hold.
+            _ = closed.wait_for(|closed| *closed) => Err(BrokerError::Closed),
+            signal = self.signal() => signal,
+        }
+    }
+
+    fn pause(&mut self, partition: &Partition) {
+        self.set_paused(partition, true);
+    }
+
+    fn resume(&mut self, partition: &Partition) {
+        self.set_paused(partition, false);
+    }
+}
+
+impl Member {
+    async fn signal(&mut self) -> Result<Signal, BrokerError> {
+        if self.ours.is_none() {
+            self.ours = Some(self.turn.clone().lock_owned().await);
+            for reader in &mut self.partitions {
+                reader.next = reader.progress.lock().mark();
+            }
+            return Ok(Signal::Assigned(
+                self.partitions.iter().map(|reader| reader.partition().clone()).collect(),
+            ));
+        }
+        loop {
+            if let Some(batch) = self.ready().await? {
+                return Ok(Signal::Batch(batch));
+            }
+            self.grown().await;
+        }
+    }
+
+    fn set_paused(&mut self, partition: &Partition, paused: bool) {
+        for reader in &mut self.partitions {
+            if reader.partition() == partition {
+                reader.paused = paused;
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn new(progress: Arc<Progress>) -> Self {
+        let (next, end) = (progress.lock().mark(), progress.log.watch());
+        Self { settle: Arc::new(Complete(progress.clone())), next, end, paused: false, progress }
+    }
+
+    fn partition(&self) -> &Partition {
+        &self.progress.log.partition
+    }
+
+    /// The next deliveries that are not finished. Cancellation is safe: the place moves on only with the result.
+    async fn read(&mut self, inner: &Inner) -> Result<Option<Batch>, BrokerError> {
+        while !self.paused && self.next < *self.end.borrow_and_update() {
+            let events = match self.progress.log.newest(self.next, BATCH_MAX, BATCH_BYTES) {
+                Some(events) => {
+                    events.into_iter().zip(self.next..).map(|(event, offset)| (offset, event)).collect()
+                }
+                None => page(inner, &self.progress.log, self.next).await?,
+            };
+            let Some((last, _)) = events.last() else { return Ok(None) };
+            self.next = last + 1;
+            let deliveries = self.deliveries(events);
+            if !deliveries.is_empty() {
+                return Ok(Some(Batch { partition: self.partition().clone(), deliveries }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn deliveries(&self, events: Vec<(Offset, Arc<Event>)>) -> Vec<Delivery> {
+        let completed = self.progress.lock();
+        let Partition { topic, number } = self.partition();
+        events
+            .into_iter()
+            .filter(|(offset, _)| !completed.contains(*offset))
+            .map(|(offset, event)| {
+                let position = Position { topic: topic.clone(), partition: *number, offset };
+                Delivery::new(event, position, self.settle.clone())
+            })
+            .collect()
+    }
+}
+
+/// Reads events from the file, by ascending offset, from `from` on.
+async fn page(
+    inner: &Inner,
+    log: &PartitionLog,
+    from: Offset,
+) -> Result<Vec<(Offset, Arc<Event>)>, BrokerError> {
+    let failed = |error: sqlx::Error| BrokerError::Unavailable {
+        doing: "reading the log",
+        source: Box::new(errors::store_error("reading the log", error)),
+    };
+    let mut rows = sqlx::query(
+        "SELECT place, events FROM log
+         WHERE place >= coalesce((SELECT max(place) FROM log WHERE place <= ?1 AND place >= ?2), ?1) AND place < ?3
+         ORDER BY place",
+    )
+    .bind(Place::new(log.part, from).0)
+    .bind(Place::new(log.part, 0).0)
+    .bind(Place::end_of(log.part))
+    .fetch(&inner.readers);
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES && events.len() < BATCH_MAX {
+        let Some(row) = rows.try_next().await.map_err(failed)? else { break };
+        let mut offset = Place(row.get(0)).offset();
+        let skip = from.saturating_sub(offset) as usize;
+        offset += skip as u64;
+        let read = pack::open(row.get(1), skip, |event| {
+            // A pack may hold more than the batch has room for; the rest is read next time.
+            if events.len() < BATCH_MAX && (bytes < BATCH_BYTES || events.is_empty()) {
+                bytes += event.weight();
+                events.push((offset, event));
+                offset += 1;
+            }
+        });
+        read.map_err(|why| {
+            let error = errors::damaged(&format!("the events of {} from {offset} on: {why}", log.partition));
+            BrokerError::Unavailable { doing: "reading the log", source: Box::new(error) }
+        })?;
+    }
+    Ok(events)
+}
