@@ -47,7 +47,11 @@ fn finish(ended: Result<Code, Failure>, screen: &mut Screen) -> Code {
 
 async fn command(cli: Cli, screen: &mut Screen) -> Result<Code, Failure> {
     match cli.command {
-        Command::Demo(args) => finished(crate::demo::demo(args).await),
+        Command::Demo(args) => {
+            let json = screen.output == args::Output::Json;
+            let show = crate::demo::Show { live: screen.terminal, colour: screen.colour, json };
+            finished(crate::demo::demo(args, show).await)
+        }
         Command::Run(args) => start(args, screen).await,
         Command::Init { dir } => local::init(&dir, screen),
         Command::Check { file } => local::check(&file, screen),
@@ -72,7 +76,7 @@ async fn start(args: RunArgs, screen: &mut Screen) -> Result<Code, Failure> {
     match local::load(&args.config) {
         Ok(loaded) => {
             screen.problems_aside(&loaded.warnings);
-            finished(crate::run::run(loaded, args).await)
+            finished(crate::run::run(loaded).await)
         }
         Err(problems) => {
             screen.problems_aside(&problems);

@@ -1,10 +1,26 @@
-//! The Crossdock program.
+//! The Crossdock program: the only place that wires.
+
+mod cli;
 mod config;
 mod connectors;
-fn main() {
-    let path = std::env::args().nth(1).unwrap_or_default();
-    match config::load(path.as_ref(), &|name| std::env::var(name).ok(), &connectors::connectors()) {
-        Ok(loaded) => println!("{:?} {}", loaded.data, loaded.plan.flows.len()),
-        Err(problems) => println!("{}", problems.render(config::Look::Ascii)),
-    }
+mod demo;
+mod logs;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    // Only one provider is linked; naming it keeps rustls from guessing.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(cli::run(cli)).into()
 }

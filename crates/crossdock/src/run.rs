@@ -1,7 +1,7 @@
 //! `crossdock run`: wires the configuration to the embedded store, the engine and the API, and runs until it is told to
 //! stop.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crossdock_api::ApiOptions;
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Loaded;
+use crate::{config::Loaded, logs};
 
 /// How long deliveries that are out may take to finish once the hub is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -98,8 +98,9 @@ impl Running {
     }
 }
 
-/// Runs a hub until SIGTERM or Ctrl-C. A second one ends it at once.
-pub async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+/// Runs a hub until SIGTERM or Ctrl-C. A second one ends it at once, with an error.
+pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
+    logs::init();
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for Ctrl-C")?;
     let file = loaded.file.clone();
@@ -119,13 +120,13 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     tracing::info!(within_s = STOP_WITHIN.as_secs(), "stopping: nothing new is taken in, what is out may finish");
     let finished = tokio::select! {
         finished = running.stop(STOP_WITHIN) => finished,
-        _ = terminate.recv() => return Ok(ExitCode::FAILURE),
-        _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+        _ = terminate.recv() => anyhow::bail!("stopped at once; what was out comes again after the next start"),
+        _ = interrupt.recv() => anyhow::bail!("stopped at once; what was out comes again after the next start"),
     };
     if finished {
         tracing::info!("stopped");
     } else {
         tracing::warn!("stopped; what was still out comes again after the next start");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

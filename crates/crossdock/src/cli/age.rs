@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn ages_have_one_unit() {
-        let at = |second| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let told: Vec<_> =
             [0, 1, 59, 60, 3_599, 7_200, 172_800, -20].map(|ago| age(at(-ago), at(0))).to_vec();
         assert_eq!(told, ["now", "1s ago", "59s ago", "1m ago", "59m ago", "2h ago", "2d ago", "in 20s"]);

@@ -116,6 +116,9 @@ pub struct DemoArgs {
     /// Where the hub listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// End after so many seconds; exit with 1 if not everything was seen by then
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: Option<u64>,
 }
 
 /// Which part of a list.

@@ -4,19 +4,19 @@ use super::table::{Column, Show, column};
 
 /// `flow list`
 pub const FLOWS: &[Column] = &[
-    column("FLOW", "/name", Show::Text),
-    column("CONNECTION", "/connection", Show::Text),
+    column("FLOW", "/name", Show::Name),
+    column("CONNECTION", "/connection", Show::Name).if_it_fits(),
     column("STATE", "/state", Show::Name),
     column("DELIVERED", "/delivered", Show::Count),
-    column("PENDING", "/pending", Show::Count),
+    column("PENDING", "/pending", Show::Count).if_it_fits(),
     column("HELD", "/held", Show::Count),
     column("DEAD", "/dead", Show::Count),
 ];
 
 /// `connection list`
 pub const CONNECTIONS: &[Column] = &[
-    column("CONNECTION", "/name", Show::Text),
-    column("CONNECTOR", "/connector", Show::Name),
+    column("CONNECTION", "/name", Show::Name),
+    column("CONNECTOR", "/connector", Show::Name).if_it_fits(),
     column("STATE", "/state", Show::Name),
     column("SINCE", "/since", Show::Moment),
     column("AGAIN", "/until", Show::Moment),
@@ -27,14 +27,14 @@ pub const CONNECTIONS: &[Column] = &[
 pub const EVENTS: &[Column] = &[
     column("ACCEPTED", "/accepted_at", Show::Moment),
     column("EVENT", "/id", Show::Name),
-    column("TYPE", "/type", Show::Text),
-    column("KEY", "/key", Show::Text),
-    column("TOPIC", "/topic", Show::Text),
+    column("TYPE", "/type", Show::Name),
+    column("KEY", "/key", Show::Name).if_it_fits(),
+    column("TOPIC", "/topic", Show::Name).if_it_fits(),
 ];
 
 /// What became of an event
 pub const DELIVERIES: &[Column] = &[
-    column("FLOW", "/flow", Show::Text),
+    column("FLOW", "/flow", Show::Name),
     column("STATE", "/state", Show::Name),
     column("DUE", "/due_at", Show::Moment),
     column("DEAD LETTER", "/dead_letter", Show::Name),
@@ -44,21 +44,21 @@ pub const DELIVERIES: &[Column] = &[
 pub const GROUPS: &[Column] = &[
     column("GROUP", "/id", Show::Name),
     column("COUNT", "/count", Show::Count),
-    column("CLASS", "/class", Show::Text),
-    column("STATUS", "/status", Show::Name),
-    column("CODE", "/code", Show::Text),
-    column("FLOW", "/flow", Show::Text),
-    column("CONNECTION", "/connection", Show::Text),
+    column("CLASS", "/class", Show::Name),
+    column("STATUS", "/status", Show::Name).if_it_fits(),
+    column("CODE", "/code", Show::Name).if_it_fits(),
+    column("FLOW", "/flow", Show::Name),
+    column("CONNECTION", "/connection", Show::Name).if_it_fits(),
     column("LAST", "/last_at", Show::Moment),
 ];
 
 /// `failures list`, and the samples of a group
 pub const LETTERS: &[Column] = &[
     column("DEAD LETTER", "/id", Show::Name),
-    column("FLOW", "/flow", Show::Text),
-    column("CLASS", "/class", Show::Text),
-    column("STATUS", "/status", Show::Name),
-    column("EVENT", "/event", Show::Text),
+    column("FLOW", "/flow", Show::Name),
+    column("CLASS", "/class", Show::Name),
+    column("STATUS", "/status", Show::Name).if_it_fits(),
+    column("EVENT", "/event", Show::Name).if_it_fits(),
     column("FAILED", "/failed_at", Show::Moment),
 ];
 
@@ -66,10 +66,10 @@ pub const LETTERS: &[Column] = &[
 pub const ATTEMPTS: &[Column] = &[
     column("N", "/n", Show::Count),
     column("AT", "/at", Show::Moment),
-    column("MS", "/duration_ms", Show::Count),
+    column("MS", "/duration_ms", Show::Count).if_it_fits(),
     column("STATUS", "/status", Show::Name),
     column("CLASS", "/class", Show::Name),
-    column("CODE", "/code", Show::Text),
+    column("CODE", "/code", Show::Name).if_it_fits(),
     column("MESSAGE", "/message", Show::Text),
 ];
 
@@ -80,7 +80,7 @@ pub const REPLAYS: &[Column] = &[
     column("TOTAL", "/total", Show::Count),
     column("DELIVERED", "/delivered", Show::Count),
     column("FAILED", "/failed", Show::Count),
-    column("MADE", "/created_at", Show::Moment),
+    column("MADE", "/created_at", Show::Moment).if_it_fits(),
 ];
 
 /// The columns of a list within a thing, if it is one that we know.

@@ -49,7 +49,7 @@ pub fn ask(plan: &Reply, done: &str, question: &str, yes: bool, screen: &mut Scr
 }
 
 fn letters(count: u64) -> String {
-    format!("{} {}", age::count(count), if count == 1 { "dead letter" } else { "dead letters" })
+    format!("{} open {}", age::count(count), if count == 1 { "dead letter" } else { "dead letters" })
 }
 
 /// How many dead letters a plan has.
@@ -59,7 +59,7 @@ fn count(plan: &Value) -> u64 {
 
 fn describe(plan: &Value) -> Vec<String> {
     let groups = plan.get("groups").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let mut first = format!("open: {}", letters(count(plan)));
+    let mut first = letters(count(plan));
     if !groups.is_empty() {
         first.push_str(&format!(
             " in {} {}",

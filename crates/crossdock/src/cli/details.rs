@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{columns, safe, screen::Screen, table};
+use super::{age, columns, safe, screen::Screen, table};
 
 /// The fields of a thing, in the order of the API.
 pub fn render(value: &Value, screen: &Screen) -> String {
@@ -46,13 +46,17 @@ fn is_flat(name: &str, value: &Value) -> bool {
     }
 }
 
+fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
 fn titled(heading: &str, text: &str) -> String {
     if heading.is_empty() { text.to_owned() } else { format!("{}\n{text}", heading.to_uppercase()) }
 }
 
 fn pairs(fields: &[(&String, &Value)], screen: &Screen) -> String {
     let mut drawn = table::blank(screen);
-    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+    for (name, value) in fields.iter().filter(|(_, value)| !is_nothing(value)) {
         drawn.add_row([name.as_str(), &scalar(name, value, screen)]);
     }
     table::lines(&mut drawn)
@@ -96,6 +100,7 @@ fn scalar(name: &str, value: &Value, screen: &Screen) -> String {
     match name {
         "at" | "since" | "until" | "time" => screen.moment(Some(value)),
         _ if name.ends_with("_at") => screen.moment(Some(value)),
+        _ if screen.terminal && value.is_u64() => age::count(value.as_u64().unwrap_or_default()),
         _ => table::text(Some(value)),
     }
 }

@@ -27,7 +27,7 @@ pub async fn failures(
                 "no failures: everything was delivered, or is still being tried",
             )?;
             if !reply.items().is_empty() {
-                screen.hint("next: crossdock failures show GROUP, crossdock replay test --group GROUP");
+                screen.suggest("crossdock failures show GROUP, crossdock replay test --group GROUP");
             }
         }
         FailuresCommand::List { group, event, conditions, state, part } => {

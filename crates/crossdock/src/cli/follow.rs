@@ -68,7 +68,7 @@ struct Watch {
 
 impl Watch {
     fn new(screen: &Screen) -> Self {
-        let bar = (screen.aside_terminal && !screen.quiet).then(|| {
+        let bar = screen.bar.then(|| {
             let style =
                 ProgressStyle::with_template("{bar:24} {msg}").unwrap_or(ProgressStyle::default_bar());
             ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)

@@ -78,7 +78,7 @@ pub fn init(dir: &Path, screen: &mut Screen) -> Result<Code, Failure> {
         Output::Json => screen.json(&json!({ "file": file }).to_string())?,
         Output::Table => {
             screen.line(&format!("wrote {}", file.display()))?;
-            screen.hint(&next(&file));
+            screen.suggest(&next(&file));
         }
     }
     Ok(Code::Ok)
@@ -86,9 +86,9 @@ pub fn init(dir: &Path, screen: &mut Screen) -> Result<Code, Failure> {
 
 fn next(file: &Path) -> String {
     match file == Path::new(".").join(FILE) {
-        true => "next: read it, then crossdock check, then crossdock run".to_owned(),
+        true => "read it, then crossdock check, then crossdock run".to_owned(),
         false => {
-            format!("next: read it, then crossdock check {0}, then crossdock run -c {0}", file.display())
+            format!("read it, then crossdock check {0}, then crossdock run -c {0}", file.display())
         }
     }
 }

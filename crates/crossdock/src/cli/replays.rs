@@ -88,9 +88,7 @@ async fn create(
 
 fn made(reply: &Reply, id: &str, screen: &mut Screen) -> Result<(), Failure> {
     screen.one(reply)?;
-    if screen.output == Output::Table {
-        screen.hint(&format!("next: crossdock replay show {id} --follow"));
-    }
+    screen.suggest(&format!("crossdock replay show {id} --follow"));
     Ok(())
 }
 

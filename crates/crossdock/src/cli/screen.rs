@@ -33,6 +33,8 @@ pub struct Screen {
     pub aside_terminal: bool,
     /// Whether a person can be asked.
     pub can_ask: bool,
+    /// Whether a bar may be drawn on the standard error.
+    pub bar: bool,
     /// The columns of the terminal; none if lines may be as long as they like.
     pub width: Option<u16>,
     /// Whether colours are wanted.
@@ -60,6 +62,7 @@ impl Screen {
             terminal,
             aside_terminal,
             can_ask: io::stdin().is_terminal() && aside_terminal,
+            bar: aside_terminal && !global.quiet,
             width: terminal.then(|| comfy_table::Table::new().width().unwrap_or(WIDTH)),
             colour: !plain,
             quiet: global.quiet,
@@ -88,8 +91,15 @@ impl Screen {
 
     /// A line for people that is not the result; on the standard error, so that it is in nobody's way.
     pub fn hint(&mut self, text: &str) {
-        if !self.quiet {
+        if !self.quiet && self.output == Output::Table {
             self.say(&safe::lines(text));
+        }
+    }
+
+    /// What a person may want to do next.
+    pub fn suggest(&mut self, next: &str) {
+        if self.aside_terminal {
+            self.hint(&format!("next: {next}"));
         }
     }
 

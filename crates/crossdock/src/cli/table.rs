@@ -1,11 +1,15 @@
 //! Lists as tables: one line per item, no frames, made to fit.
 
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde_json::Value;
 
 use super::{age, safe, screen::Screen};
 
+/// The narrowest that free text is made before a table is given up.
+const TEXT_COLUMNS_MIN: u16 = 16;
+
 /// A column of a list.
+#[derive(Debug, Clone, Copy)]
 pub struct Column {
     /// Its head.
     pub title: &'static str,
@@ -13,6 +17,15 @@ pub struct Column {
     pub field: &'static str,
     /// How it is shown.
     pub show: Show,
+    /// Whether it is left out where it does not fit.
+    pub if_it_fits: bool,
+}
+
+impl Column {
+    /// The same column, left out where it does not fit.
+    pub const fn if_it_fits(self) -> Self {
+        Self { if_it_fits: true, ..self }
+    }
 }
 
 /// How a value is shown.
@@ -30,16 +43,24 @@ pub enum Show {
 
 /// A column.
 pub const fn column(title: &'static str, field: &'static str, show: Show) -> Column {
-    Column { title, field, show }
+    Column { title, field, show, if_it_fits: false }
 }
 
-/// The table of these items, or, where it does not fit, each item as a paragraph.
+/// The items as a table. Where it is too wide, columns that need not be there go first, the last one before the others;
+/// where that is not enough, each item is a paragraph.
 pub fn render(items: &[Value], columns: &[Column], screen: &Screen) -> String {
-    let drawn = table(items, columns, screen);
-    let widest = drawn.lines().map(|line| line.chars().count()).max().unwrap_or_default();
-    match screen.width {
-        Some(width) if widest > usize::from(width) => paragraphs(items, columns, screen),
-        _ => drawn,
+    let mut left = columns.to_vec();
+    loop {
+        let drawn = table(items, &left, screen);
+        let widest = drawn.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+        match screen.width {
+            Some(width) if widest > usize::from(width) => {}
+            _ => return drawn,
+        }
+        match left.iter().rposition(|column| column.if_it_fits) {
+            Some(place) => drop(left.remove(place)),
+            None => return paragraphs(items, columns, screen),
+        }
     }
 }
 
@@ -49,14 +70,16 @@ fn table(items: &[Value], columns: &[Column], screen: &Screen) -> String {
     for item in items {
         table.add_row(columns.iter().map(|column| cell(item, column, screen)));
     }
-    for (place, column) in columns.iter().enumerate() {
+    let widths = table.column_max_content_widths();
+    for ((place, column), width) in columns.iter().enumerate().zip(widths) {
         let Some(drawn) = table.column_mut(place) else { continue };
         if column.show == Show::Count {
             drawn.set_cell_alignment(CellAlignment::Right);
         }
-        if column.show != Show::Text {
-            drawn.set_constraint(ColumnConstraint::ContentWidth);
-        }
+        drawn.set_constraint(match column.show {
+            Show::Text => ColumnConstraint::LowerBoundary(Width::Fixed(width.min(TEXT_COLUMNS_MIN))),
+            _ => ColumnConstraint::ContentWidth,
+        });
     }
     lines(&mut table)
 }
