@@ -49,6 +49,7 @@ impl Redactor {
             all.push(
                 percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string(),
             );
+            all.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
             all.push(serde_json::Value::from(secret).to_string().trim_matches('"').to_owned());
         }
         all.retain(|secret| secret.len() >= SECRET_LENGTH);
