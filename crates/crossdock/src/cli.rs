@@ -16,7 +16,6 @@ mod follow;
 mod local;
 mod look;
 mod replays;
-mod safe;
 mod screen;
 mod selection;
 mod table;

@@ -6,6 +6,7 @@ mod connectors;
 mod demo;
 mod logs;
 mod run;
+mod safe;
 
 use std::process::ExitCode;
 

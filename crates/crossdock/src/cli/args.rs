@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::selection::{Conditions, Rate, Selected};
@@ -10,7 +10,14 @@ use super::selection::{Conditions, Rate, Selected};
 /// An event integration hub: every event reaches every system that must hear of it, in order, or waits where a person
 /// can see it.
 #[derive(Debug, Parser)]
-#[command(name = "crossdock", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "crossdock",
+    version,
+    disable_help_flag = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed or partly failed, 2 wrong usage, 3 not found, 4 needs confirmation, \
+                  5 unauthorised."
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -46,6 +53,9 @@ pub struct Global {
     /// Only what was asked for: no hints, no progress
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Print help
+    #[arg(long, short, global = true, action = ArgAction::HelpShort)]
+    help: Option<bool>,
 }
 
 /// How results are written.

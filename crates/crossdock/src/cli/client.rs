@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{
     args::{Global, Part},
     failure::{Code, Failure},
-    safe,
 };
+use crate::safe;
 
 /// How long it may take to reach the hub, how long it may look for an answer, and how long it may work on one: freezing a
 /// million dead letters takes its time, and a test waits for the other side.

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{age, columns, safe, screen::Screen, table};
+use super::{age, columns, screen::Screen, table};
+use crate::safe;
 
 /// The fields of a thing, in the order of the API.
 pub fn render(value: &Value, screen: &Screen) -> String {
@@ -99,6 +100,7 @@ fn table_of_all_fields(items: &[Value], screen: &Screen) -> String {
 fn scalar(name: &str, value: &Value, screen: &Screen) -> String {
     match name {
         "at" | "since" | "until" | "time" => screen.moment(Some(value)),
+        "rate" if value.is_number() => format!("{}/s", table::text(Some(value))),
         _ if name.ends_with("_at") => screen.moment(Some(value)),
         _ if screen.terminal && value.is_u64() => age::count(value.as_u64().unwrap_or_default()),
         _ => table::text(Some(value)),

@@ -11,10 +11,12 @@ use super::{
     client::Reply,
     details,
     failure::Failure,
-    safe,
     table::{self, Column},
 };
-use crate::config::{Look, Problems};
+use crate::{
+    config::{Look, Problems},
+    safe,
+};
 
 /// The widest that output for people is where nobody says otherwise.
 const WIDTH: u16 = 80;

@@ -3,7 +3,8 @@
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde_json::Value;
 
-use super::{age, safe, screen::Screen};
+use super::{age, screen::Screen};
+use crate::safe;
 
 /// The narrowest that free text is made before a table is given up.
 const TEXT_COLUMNS_MIN: u16 = 16;
@@ -129,6 +130,10 @@ pub fn text(value: Option<&Value>) -> String {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => safe::line(text),
         Some(Value::Array(items)) => items.iter().map(|item| text(Some(item))).collect::<Vec<_>>().join(", "),
+        Some(Value::Number(number)) => number
+            .as_f64()
+            .filter(|_| number.is_f64())
+            .map_or_else(|| number.to_string(), |number| number.to_string()),
         Some(other) => safe::line(&other.to_string()),
     }
 }

@@ -96,7 +96,12 @@ async fn run(arguments: &[&str], eyes: Eyes, answers: &'static str) -> Told {
 }
 
 /// Runs a command against these recorded answers.
-async fn ask(recorded: &[hub::Recorded], arguments: &[&str], eyes: Eyes, answers: &'static str) -> (Told, hub::Hub) {
+async fn ask(
+    recorded: &[hub::Recorded],
+    arguments: &[&str],
+    eyes: Eyes,
+    answers: &'static str,
+) -> (Told, hub::Hub) {
     let hub = hub::Hub::start(recorded).await;
     let arguments: Vec<_> = ["--url", &hub.url].into_iter().chain(arguments.iter().copied()).collect();
     let told = run(&arguments, eyes, answers).await;

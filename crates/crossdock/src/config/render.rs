@@ -8,6 +8,7 @@ use miette::{
 };
 
 use super::problem::{Problem, Problems, Severity};
+use crate::safe;
 
 /// How to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +45,21 @@ impl Problems {
         out
     }
 
-    /// The text with stars in place of what must not be shown.
+    /// The text with stars in place of what must not be shown, and question marks in place of what a terminal would obey;
+    /// everything keeps its place.
     fn shown(&self) -> String {
         let hidden = |byte: usize| self.hidden.iter().any(|span| span.contains(&byte));
         let mut shown = String::with_capacity(self.text.len());
         for (byte, character) in self.text.char_indices() {
-            match character.is_whitespace() || !hidden(byte) {
-                true => shown.push(character),
-                false => shown.extend(std::iter::repeat_n('*', character.len_utf8())),
+            let stand_in = match character {
+                '\n' | '\r' | '\t' => None,
+                _ if safe::is_obeyed(character) => Some('?'),
+                _ if hidden(byte) && !character.is_whitespace() => Some('*'),
+                _ => None,
+            };
+            match stand_in {
+                Some(stand_in) => shown.extend(std::iter::repeat_n(stand_in, character.len_utf8())),
+                None => shown.push(character),
             }
         }
         shown
@@ -107,8 +115,8 @@ struct Drawn<'a> {
 impl fmt::Display for Drawn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.span {
-            Some(_) => f.write_str(&self.problem.message),
-            None => write!(f, "{}: {}", self.file, self.problem.message),
+            Some(_) => f.write_str(&safe::line(&self.problem.message)),
+            None => write!(f, "{}: {}", safe::line(self.file), safe::line(&self.problem.message)),
         }
     }
 }
@@ -130,7 +138,7 @@ impl Diagnostic for Drawn<'_> {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.problem.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.problem.help.as_ref().map(|help| Box::new(safe::line(help)) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
