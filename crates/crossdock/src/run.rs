@@ -21,6 +21,10 @@ use crate::{config::Loaded, logs};
 /// How long deliveries that are out may take to finish once the hub is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// What attributes may add to the largest body, so that whatever the API takes the store takes too: more than the API lets
+/// into the head of a request.
+const ATTRIBUTES_BYTES_MAX: usize = 128 << 10;
+
 /// A hub with its API, on the embedded store.
 pub struct Running {
     /// The engine.
@@ -65,7 +69,7 @@ fn options(loaded: &Loaded) -> Options {
         partitions: loaded.partitions.unwrap_or(defaults.partitions),
         retention: loaded.retention.unwrap_or(defaults.retention),
         dedupe_window: loaded.dedupe_window.unwrap_or(defaults.dedupe_window),
-        event_bytes_max: loaded.limits.body_bytes_max,
+        event_bytes_max: loaded.limits.body_bytes_max + ATTRIBUTES_BYTES_MAX,
         topics,
         groups: flows.iter().map(|flow| (flow.name.clone(), flow.topics.clone())).collect(),
         ..defaults
