@@ -138,7 +138,7 @@ fn farewell(ended: Ended, timed_out: bool, systems: &Systems, folder: &Folder) -
     let tally = systems.crm.ledger().tally();
     screen.prose(&summary(&sights))?;
     screen.prose(&format!(
-        "By the CRM's own ledger: {} events of {} customers, {} out of order, {} twice.",
+        "By the CRM's own ledger: {} events of {} orders, {} out of order, {} twice.",
         tally.accepted, tally.keys, tally.out_of_order, tally.twice
     ))?;
     if folder.is_kept() {
@@ -150,7 +150,7 @@ fn farewell(ended: Ended, timed_out: bool, systems: &Systems, folder: &Folder) -
     ))?;
     let mut missing: Vec<_> = sights.missing().into_iter().map(Sight::promise).collect();
     if tally.out_of_order > 0 {
-        missing.push("every customer's events in order to the end");
+        missing.push("the events of every order in order to the end");
     }
     if timed_out && !missing.is_empty() {
         bail!("not everything was seen; it lacked: {}", missing.join("; "));

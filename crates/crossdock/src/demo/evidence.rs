@@ -23,7 +23,7 @@ pub enum Verdict {
     Broken(String),
 }
 
-/// A customer and the number of an event among the customer's.
+/// An order, and the number of an event among its customer's.
 type Event = (String, u64);
 
 fn event_of(entry: &Entry) -> Option<Event> {
@@ -31,7 +31,7 @@ fn event_of(entry: &Entry) -> Option<Event> {
 }
 
 fn sent_event(sent: &Sent) -> Event {
-    (sent.key.clone(), sent.seq)
+    (sent.order.clone(), sent.seq)
 }
 
 /// How events arrived, compared with how they were sent.
@@ -39,11 +39,11 @@ fn sent_event(sent: &Sent) -> Event {
 pub struct Arrival {
     /// Events that must have arrived.
     pub events: usize,
-    /// Their customers.
-    pub customers: usize,
+    /// The orders that they are about.
+    pub orders: usize,
     /// Those that did not arrive.
     pub missing: usize,
-    /// Events that arrived first after a later one of their customer.
+    /// Events that arrived first after a later one of their order.
     pub out_of_order: usize,
     /// Arrivals of what had arrived before.
     pub twice: usize,
@@ -63,7 +63,7 @@ pub fn arrival<'a>(sent: impl Iterator<Item = &'a Sent>, entries: &[Entry]) -> A
     }
     let must: Vec<_> = sent.filter(|sent| sent.accepted() && !sent.again).map(sent_event).collect();
     arrival.events = must.len();
-    arrival.customers = must.iter().map(|(customer, _)| customer).collect::<BTreeSet<_>>().len();
+    arrival.orders = must.iter().map(|(order, _)| order).collect::<BTreeSet<_>>().len();
     arrival.missing = must.iter().filter(|event| !arrived.contains(*event)).count();
     arrival
 }
@@ -97,10 +97,10 @@ pub fn outage(
     let behind = late.filter(|sent| !refused.contains(&sent_event(sent))).count();
     Verdict::Kept(format!(
         "{} events were refused and tried up to {most} times on schedule ({}), {behind} waited behind them; all arrived, \
-         in order for each of {} customers: the CRM's own ledger says so",
+         in order for each of {} orders: the CRM's own ledger says so",
         refused.len(),
         waits(policy, most),
-        arrival.customers,
+        arrival.orders,
     ))
 }
 
@@ -196,8 +196,8 @@ mod tests {
         Sent {
             id: format!("{key}-{seq}"),
             topic: "orders/create",
-            order: format!("#{seq}"),
-            key: key.to_owned(),
+            order: key.to_owned(),
+            key: "7001".to_owned(),
             seq,
             status: Some(202),
             tries: 1,
@@ -206,13 +206,13 @@ mod tests {
         }
     }
 
-    /// A ledger from (customer, sequence, milliseconds, status).
+    /// A ledger from (order, sequence, milliseconds, status).
     fn ledger(lines: &[(&str, u64, i64, u16)]) -> Vec<Entry> {
         let entry = |(n, (key, seq, millis, status)): (u64, &(&str, u64, i64, u16))| Entry {
             n,
             at: at(*millis),
-            method: "PUT".to_owned(),
-            path: format!("/contacts/{key}"),
+            method: "POST".to_owned(),
+            path: "/orders".to_owned(),
             webhook_id: None,
             headers: Vec::new(),
             body_sha256: String::new(),
@@ -235,7 +235,7 @@ mod tests {
         let events = [sent("a", 1, 0), sent("a", 2, 0), sent("a", 3, 0), sent("b", 1, 0)];
         let entries = ledger(&[("a", 1, 0, 200), ("a", 3, 1, 200), ("a", 2, 2, 200), ("a", 1, 3, 200)]);
         let arrival = arrival(events.iter(), &entries);
-        let expected = Arrival { events: 4, customers: 2, missing: 1, out_of_order: 1, twice: 1 };
+        let expected = Arrival { events: 4, orders: 2, missing: 1, out_of_order: 1, twice: 1 };
         assert_eq!(arrival, expected);
     }
 

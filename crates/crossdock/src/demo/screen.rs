@@ -33,12 +33,13 @@ pub struct Screen {
     out: Box<dyn Write + Send>,
     bars: MultiProgress,
     block: Vec<ProgressBar>,
-    told: Option<Duration>,
+    told: Duration,
 }
 
 impl Screen {
     /// The standard output.
-    pub fn standard(show: Show) -> Self {
+    pub fn standard(mut show: Show) -> Self {
+        show.live &= std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self::new(show, Box::new(io::stdout()), ProgressDrawTarget::stdout())
     }
 
@@ -46,7 +47,8 @@ impl Screen {
         let bars = MultiProgress::with_draw_target(target);
         // A terminal that cannot move its cursor gets plain lines.
         show.live &= !show.json && !bars.is_hidden();
-        Self { show, out, bars, block: Vec::new(), told: None }
+        show.colour &= show.live;
+        Self { show, out, bars, block: Vec::new(), told: Duration::ZERO }
     }
 
     /// A notable moment.
@@ -70,12 +72,12 @@ impl Screen {
     /// Whether new numbers are due.
     pub fn wants_glance(&self, now: Duration) -> bool {
         let every = if self.show.live { BLOCK_EVERY } else { LINE_EVERY };
-        self.told.is_none_or(|told| now >= told + every)
+        now >= self.told + every
     }
 
     /// The numbers.
     pub fn glance(&mut self, now: Duration, glance: &Glance) -> io::Result<()> {
-        self.told = Some(now);
+        self.told = now;
         if !self.show.live {
             return self.line(&Line::new(now, Mark::Note, glance.line()));
         }
@@ -134,7 +136,7 @@ mod tests {
         }
     }
 
-    const LIVE: Show = Show { live: true, colour: false, json: false };
+    const LIVE: Show = Show { live: true, colour: true, json: false };
 
     fn hello() -> Line {
         Line::new(Duration::from_secs(1), Mark::Good, "hello")
@@ -163,9 +165,9 @@ mod tests {
     #[test]
     fn numbers_are_due_now_and_then() {
         let mut screen = Screen::new(LIVE, Box::new(io::sink()), ProgressDrawTarget::hidden());
-        assert!(screen.wants_glance(Duration::ZERO));
-        screen.told = Some(Duration::from_secs(1));
-        assert!(!screen.wants_glance(Duration::from_secs(5)));
-        assert!(screen.wants_glance(Duration::from_secs(6)));
+        assert!(!screen.wants_glance(Duration::from_secs(4)));
+        assert!(screen.wants_glance(Duration::from_secs(5)));
+        screen.told = Duration::from_secs(5);
+        assert!(!screen.wants_glance(Duration::from_secs(9)));
     }
 }

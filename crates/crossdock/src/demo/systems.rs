@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crossdock_sim::{
-    Behaviour, Crm, CrmOptions, Lasting, LedgerOptions, Shop, ShopOptions, StartError, Warehouse,
+    Behaviour, Crm, CrmOptions, Lasting, LedgerOptions, Place, Shop, ShopOptions, StartError, Warehouse,
     WarehouseOptions,
 };
 use uuid::Uuid;
@@ -29,7 +29,9 @@ impl Systems {
         // 32 hexadecimal digits are base64 of 24 bytes, too.
         let (crm_token, warehouse_secret) = (secret(), format!("whsec_{}", secret()));
         let ledger = LedgerOptions::default();
-        let crm = CrmOptions { port: 0, token: crm_token.clone(), ledger: ledger.clone() };
+        // The order whose events must come in order.
+        let orders = LedgerOptions { key: Some(Place::Pointer("/order".to_owned())), ..ledger.clone() };
+        let crm = CrmOptions { port: 0, token: crm_token.clone(), ledger: orders };
         let warehouse = WarehouseOptions { port: 0, secret: warehouse_secret.clone(), ledger };
         Ok(Self {
             crm: Crm::start(crm).await?,
