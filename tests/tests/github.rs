@@ -8,6 +8,7 @@ use crossdock_sim::{
 };
 use crossdock_tests::{Setup, workspace};
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 const SECRET: &str = "It's a Secret to Everybody";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,14 +69,15 @@ async fn every_published_payload_arrives_byte_for_byte_and_a_second_delivery_is_
     let hub = setup.start().await.expect("the hub starts");
     let url = format!("{}/in/github", hub.url);
     for round in ["first", "again"] {
+        let mut posts = JoinSet::new();
         for (n, (event, payload)) in examples.iter().enumerate() {
-            let delivery = Delivery {
-                event: event.clone(),
-                id: format!("delivery-{n}"),
-                payload: payload.clone().into(),
-            };
-            let posted = deliver(&url, SECRET, &delivery).await.expect("the hub answers");
-            assert_eq!(posted.status, 202, "{event}, example {n}, {round}");
+            let payload = payload.clone().into();
+            let delivery = Delivery { event: event.clone(), id: format!("delivery-{n}"), payload };
+            let url = url.clone();
+            posts.spawn(async move { (deliver(&url, SECRET, &delivery).await, delivery) });
+        }
+        for (posted, Delivery { event, id, .. }) in posts.join_all().await {
+            assert_eq!(posted.expect("the hub answers").status, 202, "{event}, {id}, {round}");
         }
     }
     let opened =
