@@ -4,6 +4,7 @@ mod common;
 
 mod crash;
 mod dead_letters;
+mod demo;
 mod http;
 mod lifecycle;
 mod order;
