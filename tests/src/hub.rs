@@ -20,6 +20,9 @@ use tokio::{
 /// How long a start, a stop or an answer may take on a machine that builds at the same time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the connections of the tests sign with: the value of `TRACKER_SECRET` in every hub, in the form of Standard Webhooks.
+pub const TRACKER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 /// The folder of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is in a folder of the workspace")
@@ -43,7 +46,8 @@ impl Setup {
     /// A folder with this configuration as `crossdock.yaml`.
     pub fn new(config: &str) -> anyhow::Result<Self> {
         let folder = TempDir::new().context("failed to make a folder")?;
-        std::fs::write(folder.path().join("crossdock.yaml"), config).context("failed to write the configuration")?;
+        std::fs::write(folder.path().join("crossdock.yaml"), config)
+            .context("failed to write the configuration")?;
         Ok(Self { folder, variables: Vec::new() })
     }
 
@@ -60,13 +64,17 @@ impl Setup {
 
     /// Writes the configuration anew, for the next start.
     pub fn rewrite(&self, config: &str) -> anyhow::Result<()> {
-        std::fs::write(self.folder().join("crossdock.yaml"), config).context("failed to write the configuration")
+        std::fs::write(self.folder().join("crossdock.yaml"), config)
+            .context("failed to write the configuration")
     }
 
     /// Runs a command of the binary in the folder to its end.
     pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let output = self.prepared(arguments).stdin(Stdio::null()).output();
-        tokio::time::timeout(PATIENCE, output).await.context("the command does not end")?.context("failed to start it")
+        tokio::time::timeout(PATIENCE, output)
+            .await
+            .context("the command does not end")?
+            .context("failed to start it")
     }
 
     /// Starts the hub and waits until it says that it is ready.
@@ -108,7 +116,12 @@ impl Setup {
 
     fn prepared(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(crossdock());
-        command.args(arguments).current_dir(self.folder()).env_remove("CROSSDOCK_URL").env_remove("CROSSDOCK_TOKEN");
+        command
+            .args(arguments)
+            .current_dir(self.folder())
+            .env_remove("CROSSDOCK_URL")
+            .env_remove("CROSSDOCK_TOKEN");
+        command.env("TRACKER_SECRET", TRACKER_SECRET);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -168,7 +181,8 @@ impl Hub {
     /// SIGTERM.
     pub async fn terminate(&self) -> anyhow::Result<()> {
         let pid = self.child.id().context("the hub has ended")?.to_string();
-        let status = Command::new("kill").args(["-TERM", &pid]).status().await.context("failed to run kill")?;
+        let status =
+            Command::new("kill").args(["-TERM", &pid]).status().await.context("failed to run kill")?;
         if status.success() { Ok(()) } else { bail!("kill -TERM {pid}: {status}") }
     }
 
@@ -196,7 +210,12 @@ impl Hub {
     }
 
     /// Any call with a JSON body and whatever it answers.
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(StatusCode, Value)> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
         let mut request = self.client.request(method, format!("{}{path}", self.url)).timeout(PATIENCE);
         if let Some(body) = body {
             request = request.json(body);
@@ -204,7 +223,8 @@ impl Hub {
         let answer = request.send().await.with_context(|| format!("failed to call {path}"))?;
         let status = answer.status();
         let bytes = answer.bytes().await.context("failed to read the answer")?;
-        let json = serde_json::from_slice(&bytes).unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        let json = serde_json::from_slice(&bytes)
+            .unwrap_or(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         Ok((status, json))
     }
 

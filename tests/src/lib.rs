@@ -6,5 +6,5 @@
 mod hub;
 mod writer;
 
-pub use hub::{Hub, Setup, crossdock, workspace};
+pub use hub::{Hub, Setup, TRACKER_SECRET, crossdock, workspace};
 pub use writer::{Accepted, Writer};

@@ -16,8 +16,19 @@ fn may_know(name: &str) -> &'static [&'static str] {
         "testkit" => &["core", "sdk", "sim"],
         connector if connector.starts_with("connector") => &["sdk"],
         "crossdock" => &[
-            "api", "codec", "connector-http", "connectors", "core", "embedded", "engine", "expr", "kafka", "postgres",
-            "rabbitmq", "sdk", "sim",
+            "api",
+            "codec",
+            "connector-http",
+            "connectors",
+            "core",
+            "embedded",
+            "engine",
+            "expr",
+            "kafka",
+            "postgres",
+            "rabbitmq",
+            "sdk",
+            "sim",
         ],
         "tests" => &["sim"],
         other => panic!("{other} has no place in the house: add it to the map in crates/README.md and here"),
@@ -45,7 +56,9 @@ fn crates() -> BTreeMap<String, Vec<String>> {
 fn inside(package: &Value) -> Vec<String> {
     let dependencies = package["dependencies"].as_array().expect("dependencies").iter();
     dependencies
-        .filter(|dependency| dependency["kind"] != "dev" && text(&dependency["name"]).starts_with("crossdock"))
+        .filter(|dependency| {
+            dependency["kind"] != "dev" && text(&dependency["name"]).starts_with("crossdock")
+        })
         .map(|dependency| short(text(&dependency["name"])).to_owned())
         .collect()
 }
@@ -74,7 +87,9 @@ fn a_folder_has_the_name_of_its_crate() {
 
 #[test]
 fn every_adapter_proves_its_contract() {
-    for name in crates().keys().filter(|name| ["embedded", "kafka", "rabbitmq", "postgres"].contains(&name.as_str())) {
+    for name in
+        crates().keys().filter(|name| ["embedded", "kafka", "rabbitmq", "postgres"].contains(&name.as_str()))
+    {
         let suite = workspace().join("crates").join(name).join("tests/conformance.rs");
         assert!(suite.exists(), "{} is missing", suite.display());
     }
@@ -84,7 +99,11 @@ fn every_adapter_proves_its_contract() {
 fn sql_stays_in_the_store_crates() {
     let statements = ["SELECT ", "INSERT INTO ", "DELETE FROM ", "UPDATE ", "CREATE TABLE "];
     for name in crates().keys().filter(|name| !["embedded", "postgres"].contains(&name.as_str())) {
-        let folder = if name == "tests" { workspace().join("tests/src") } else { workspace().join("crates").join(name).join("src") };
+        let folder = if name == "tests" {
+            workspace().join("tests/src")
+        } else {
+            workspace().join("crates").join(name).join("src")
+        };
         for (file, source) in sources(&folder) {
             for statement in statements {
                 let quoted = format!("\"{statement}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use crossdock_core::{HeldId, Settled, Settlement, Settlements, StoreError};
+use crossdock_core::{HeldId, Settled, Settlement, Settlements, StoreError, failpoint};
 use sqlx::SqliteConnection;
 
 use crate::{Embedded, catalog::Catalog, held, letters, place::nanoseconds, replays, writer::Failure};
@@ -15,9 +15,12 @@ impl Settlements for Embedded {
             return Ok(Vec::new());
         }
         let (catalog, now) = (self.inner.catalog.clone(), nanoseconds(self.inner.clock.now()));
-        self.inner
+        let settled = self
+            .inner
             .write("settling deliveries", move |connection| Box::pin(settle(connection, catalog, batch, now)))
-            .await
+            .await;
+        failpoint("settle.after_commit");
+        settled
     }
 }
 
@@ -55,5 +58,6 @@ async fn settle(
         });
     }
     held::remove(connection, &gone).await?;
+    failpoint("settle.before_commit");
     Ok(settled)
 }

@@ -321,9 +321,6 @@ impl Writer {
             commit.staged.write(connection, now).await?;
             failpoint("append.before_commit");
         }
-        if !commit.tasks.is_empty() {
-            failpoint("settle.before_commit");
-        }
         let full = self.recent.lock().len() >= self.options.recent_ids_max;
         if full || !commit.merges.is_empty() {
             // What this commit appends stays in memory: it is not in `recent` yet.
@@ -332,9 +329,6 @@ impl Writer {
         execute(connection, "COMMIT").await.inspect_err(|_| self.connection = None)?;
         if appended {
             failpoint("append.after_commit");
-        }
-        if !commit.tasks.is_empty() {
-            failpoint("settle.after_commit");
         }
         if !progress.is_empty() {
             failpoint("completed.after_commit");

@@ -29,7 +29,8 @@ pub struct Entry {
     pub path: String,
     /// `webhook-id`: the delivery's stable id.
     pub webhook_id: Option<String>,
-    /// Headers that tell deliveries apart, names in lower case. No credential and no signature is among them.
+    /// Headers that tell deliveries apart, names in lower case. No credential and no signature is among them, unless the
+    /// ledger keeps every header.
     pub headers: Vec<(String, String)>,
     /// SHA-256 of the body, in hex.
     pub body_sha256: String,
@@ -62,6 +63,8 @@ pub struct LedgerOptions {
     pub capacity: usize,
     /// Whether bodies are kept, to 64 KiB each.
     pub bodies: bool,
+    /// Whether every header is kept, credentials too: for tests that plant secrets and look for them.
+    pub every_header: bool,
     /// Also written here, one JSON line per request, before the answer leaves. Appended to what is there.
     pub file: Option<PathBuf>,
     /// Where the key stands.
@@ -72,7 +75,15 @@ pub struct LedgerOptions {
 
 impl Default for LedgerOptions {
     fn default() -> Self {
-        Self { entries: true, capacity: 500_000, bodies: false, file: None, key: None, seq: None }
+        Self {
+            entries: true,
+            capacity: 500_000,
+            bodies: false,
+            every_header: false,
+            file: None,
+            key: None,
+            seq: None,
+        }
     }
 }
 
@@ -159,7 +170,7 @@ impl Ledger {
             method: request.method.to_string(),
             path: request.uri.path_and_query().map_or_else(String::new, ToString::to_string),
             webhook_id: request.header("webhook-id").map(str::to_owned),
-            headers: headers_that_matter(request),
+            headers: headers(request, self.options.every_header),
             body_sha256: hex::encode(digest::digest(&digest::SHA256, body)),
             body_bytes: body.len() as u64,
             body: keep.then(|| String::from_utf8_lossy(body).into_owned()),
@@ -244,7 +255,7 @@ impl Kept {
     }
 }
 
-fn headers_that_matter(request: &Received) -> Vec<(String, String)> {
+fn headers(request: &Received, every: bool) -> Vec<(String, String)> {
     const NAMES: [&str; 5] =
         ["content-type", "idempotency-key", "traceparent", "webhook-timestamp", "user-agent"];
     let matters = |name: &str| NAMES.contains(&name) || name.starts_with("ce-") || name.starts_with("x-");
@@ -252,7 +263,7 @@ fn headers_that_matter(request: &Received) -> Vec<(String, String)> {
         |name: &str| ["signature", "hmac", "token", "secret", "key"].iter().any(|s| name.contains(s));
     let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value));
     headers
-        .filter(|(name, _)| matters(name) && (*name == "idempotency-key" || !secret(name)))
+        .filter(|(name, _)| every || (matters(name) && (*name == "idempotency-key" || !secret(name))))
         .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect()
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 /// How long anything may take that happens by itself.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A signing secret in the form of Standard Webhooks.
-pub const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// What the tracker checks signatures with.
+pub const SIGNING_SECRET: &str = crossdock_tests::TRACKER_SECRET;
 
 /// A sink that reads key and sequence from the bodies that [`crossdock_tests::Writer`] writes.
 pub async fn sink() -> Sink {
@@ -37,7 +37,7 @@ connections:
     connector: http
     config:
       base_url: {url}
-      signing_secret: \"${{env.TRACKER_SECRET:{SIGNING_SECRET}}}\"
+      signing_secret: \"${{env.TRACKER_SECRET}}\"
       timeout: 5s
 flows:
   orders-to-tracker:

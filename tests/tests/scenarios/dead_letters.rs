@@ -12,7 +12,10 @@ async fn a_rejected_event_is_kept_whole_and_grouped_by_its_cause() {
     let map = "    map:\n      key: \"${.key}\"\n      seq: \"${.seq}\"\n      note: \"order ${.seq} of ${.key}\"\n";
     let setup = Setup::new(&config(&sink, map)).expect("a folder");
     let hub = setup.start().await.expect("the hub starts");
-    sink.script().push(Rule::any().key("bad"), Answer::error(422, "UNKNOWN_SKU", "no such thing: token=sk_live_abcdef0123456789abcdef"));
+    sink.script().push(
+        Rule::any().key("bad"),
+        Answer::error(422, "UNKNOWN_SKU", "no such thing: token=sk_live_abcdef0123456789abcdef"),
+    );
     let mut events: Vec<_> =
         (1..=3).map(|seq| event(&format!("b{seq}"), "bad", &json!({ "key": "bad", "seq": seq }))).collect();
     events.push(event("g1", "good", &json!({ "key": "good", "seq": 1 })));
@@ -23,15 +26,26 @@ async fn a_rejected_event_is_kept_whole_and_grouped_by_its_cause() {
     let groups = hub.get("/v1/failure-groups").await.expect("groups");
     let group = &groups["items"][0];
     assert_eq!(groups["items"].as_array().map(Vec::len), Some(1), "one cause, one group: {groups}");
-    assert_eq!((&group["count"], &group["class"], &group["status"]), (&json!(3), &json!("rejected"), &json!(422)));
+    assert_eq!(
+        (&group["count"], &group["class"], &group["status"]),
+        (&json!(3), &json!("rejected"), &json!(422))
+    );
     assert_eq!((&group["code"], &group["state"]), (&json!("UNKNOWN_SKU"), &json!("open")));
     assert_eq!((&group["flow"], &group["connection"]), (&json!("orders-to-tracker"), &json!("tracker")));
 
-    let list = hub.get(&format!("/v1/dead-letters?group={}", group["id"].as_str().expect("an id"))).await.expect("a list");
-    let first = list["items"].as_array().expect("items").iter().find(|letter| letter["event"] == "b1").expect("b1");
-    let letter = hub.get(&format!("/v1/dead-letters/{}", first["id"].as_str().expect("an id"))).await.expect("a letter");
+    let list = hub
+        .get(&format!("/v1/dead-letters?group={}", group["id"].as_str().expect("an id")))
+        .await
+        .expect("a list");
+    let first =
+        list["items"].as_array().expect("items").iter().find(|letter| letter["event"] == "b1").expect("b1");
+    let letter = hub
+        .get(&format!("/v1/dead-letters/{}", first["id"].as_str().expect("an id")))
+        .await
+        .expect("a letter");
     let text = letter.to_string();
-    for kept in ["b1", "order 1 of bad", "/orders", "idempotency_key", "attempts", "rejected", "UNKNOWN_SKU"] {
+    for kept in ["b1", "order 1 of bad", "/orders", "idempotency_key", "attempts", "rejected", "UNKNOWN_SKU"]
+    {
         assert!(text.contains(kept), "{kept} is in {text}");
     }
     assert!(!text.contains("sk_live_abcdef0123456789abcdef"), "the excerpt is redacted: {text}");

@@ -7,7 +7,9 @@ use crossdock_sim::{Answer, Rule};
 use crossdock_tests::{Setup, Writer};
 use serde_json::json;
 
-use crate::common::{PATIENCE, check_nothing_lost, config, duplicates, event, first_deliveries, publish, sink};
+use crate::common::{
+    PATIENCE, check_nothing_lost, config, duplicates, event, first_deliveries, publish, sink,
+};
 
 #[tokio::test]
 async fn an_outage_through_both_tiers_keeps_every_key_in_order_and_repeats_nothing() {
@@ -22,13 +24,16 @@ async fn an_outage_through_both_tiers_keeps_every_key_in_order_and_repeats_nothi
     let accepted = writer.finish().await;
     check_nothing_lost(&accepted, sink.ledger()).await;
     assert_eq!(duplicates(sink.ledger()), 0, "no fault, no duplicate");
-    hub.wait_until("/v1/status", |status| status["held"] == 0 && status["pending"] == 0).await.expect("all is drained");
+    hub.wait_until("/v1/status", |status| status["held"] == 0 && status["pending"] == 0)
+        .await
+        .expect("all is drained");
 }
 
 #[tokio::test]
 async fn a_held_event_survives_a_restart_with_its_attempts_and_its_due_time() {
     let sink = sink().await;
-    let setup = Setup::new(&config(&sink, "    retry: { schedule: [10ms, 4s], jitter: 0 }\n")).expect("a folder");
+    let setup =
+        Setup::new(&config(&sink, "    retry: { schedule: [10ms, 4s], jitter: 0 }\n")).expect("a folder");
     let hub = setup.start().await.expect("the hub starts");
     sink.script().push(Rule::any(), Answer::status(503));
     publish(&hub, "orders", &[event("1", "k1", &json!({ "key": "k1", "seq": 1 }))]).await;
@@ -60,25 +65,36 @@ async fn a_failing_key_stops_neither_other_keys_nor_other_flows() {
         events.push(event(&format!("g{seq}"), "good", &json!({ "key": "good", "seq": seq })));
     }
     publish(&hub, "orders", &events).await;
-    sink.ledger().wait_for_accepted(150, PATIENCE).await.expect("50 good orders and 100 in the other flow arrive");
+    sink.ledger()
+        .wait_for_accepted(150, PATIENCE)
+        .await
+        .expect("50 good orders and 100 in the other flow arrive");
     let bad = |path: &str| {
-        sink.ledger().entries().iter().filter(|e| e.path == path && e.accepted() && e.key.as_deref() == Some("bad")).count()
+        sink.ledger()
+            .entries()
+            .iter()
+            .filter(|e| e.path == path && e.accepted() && e.key.as_deref() == Some("bad"))
+            .count()
     };
     assert_eq!((bad("/orders"), bad("/all")), (0, 50));
     sink.script().clear();
     sink.ledger().wait_for_accepted(200, PATIENCE).await.expect("the failing key goes on");
-    let order: Vec<_> = sink.ledger().entries().into_iter().filter(|e| e.path == "/orders" && e.accepted()).collect();
-    let bad: Vec<_> = order.iter().filter(|e| e.key.as_deref() == Some("bad")).filter_map(|e| e.seq).collect();
+    let order: Vec<_> =
+        sink.ledger().entries().into_iter().filter(|e| e.path == "/orders" && e.accepted()).collect();
+    let bad: Vec<_> =
+        order.iter().filter(|e| e.key.as_deref() == Some("bad")).filter_map(|e| e.seq).collect();
     assert_eq!(bad, (1..=50).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_flow_without_order_does_not_wait_for_a_failing_event_of_the_same_key() {
     let sink = sink().await;
-    let setup = Setup::new(&config(&sink, "    order: none\n    retry: { schedule: [1s, 1s], jitter: 0 }\n")).expect("a folder");
+    let setup = Setup::new(&config(&sink, "    order: none\n    retry: { schedule: [1s, 1s], jitter: 0 }\n"))
+        .expect("a folder");
     let hub = setup.start().await.expect("the hub starts");
     sink.script().push(Rule::any().key("k").times(1), Answer::status(503));
-    let events: Vec<_> = (1..=5).map(|seq| event(&seq.to_string(), "k", &json!({ "key": "k", "seq": seq }))).collect();
+    let events: Vec<_> =
+        (1..=5).map(|seq| event(&seq.to_string(), "k", &json!({ "key": "k", "seq": seq }))).collect();
     publish(&hub, "orders", &events).await;
     sink.ledger().wait_for_accepted(5, PATIENCE).await.expect("all arrive");
     let last = first_deliveries(sink.ledger())["k"].last().copied();
@@ -93,8 +109,13 @@ async fn a_throttled_connection_waits_as_told_and_counts_no_attempt() {
     let hub = setup.start().await.expect("the hub starts");
     sink.script().push(Rule::any().times(5), Answer::status(429).header("retry-after", "1"));
     publish(&hub, "orders", &[event("1", "k1", &json!({ "key": "k1", "seq": 1 }))]).await;
-    hub.wait_until("/v1/connections/tracker", |tracker| tracker["state"] == "throttled").await.expect("it says so");
-    sink.ledger().wait_for_accepted(1, PATIENCE).await.expect("it arrives, though two attempts are all the schedule has");
+    hub.wait_until("/v1/connections/tracker", |tracker| tracker["state"] == "throttled")
+        .await
+        .expect("it says so");
+    sink.ledger()
+        .wait_for_accepted(1, PATIENCE)
+        .await
+        .expect("it arrives, though two attempts are all the schedule has");
     let times: Vec<_> = sink.ledger().entries().iter().map(|entry| entry.at).collect();
     for pair in times.windows(2) {
         let wait = pair[1].duration_since(pair[0]).as_millis();

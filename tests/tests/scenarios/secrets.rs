@@ -1,10 +1,10 @@
 //! No secret and no payload in logs, answers, dead letters or the store: canaries are planted and looked for.
 
-use crossdock_sim::{Answer, Rule};
+use crossdock_sim::{Answer, LedgerOptions, Rule, Sink, SinkOptions};
 use crossdock_tests::Setup;
 use serde_json::json;
 
-use crate::common::{event, publish, sink};
+use crate::common::{event, publish};
 
 const SIGNING: &str = "whsec_Q2FuYXJ5T25lQ2FuYXJ5T25lQ2FuYXJ5T25l";
 const BEARER: &str = "canary-two-bearer-token-8d1f";
@@ -13,7 +13,8 @@ const PAYLOAD: &str = "canary-four-in-the-payload-31c9";
 
 #[tokio::test]
 async fn planted_secrets_are_found_nowhere() {
-    let sink = sink().await;
+    let ledger = LedgerOptions { every_header: true, ..LedgerOptions::default() };
+    let sink = Sink::start(SinkOptions { ledger, ..SinkOptions::default() }).await.expect("a sink starts");
     let config = format!(
         "data: ./data
 listen: 127.0.0.1:0

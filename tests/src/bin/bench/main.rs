@@ -14,7 +14,8 @@ use rows::{Row, Size};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (flags, names): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let (flags, names): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
     let size = if flags.iter().any(|flag| flag == "--quick") { Size::QUICK } else { Size::FULL };
     let rows: Vec<_> = rows::all().into_iter().filter(|row| wanted(row, &names)).collect();
     if rows.is_empty() {
@@ -24,7 +25,13 @@ async fn main() -> anyhow::Result<()> {
     println!("| what | to reach | measured | |\n|---|---|---|---|");
     for row in rows {
         let figures = (row.run)(size).await?;
-        println!("| {} | {} | {} | {} |", row.about, row.target, figures.text, if figures.reached { "✓" } else { "missed" });
+        println!(
+            "| {} | {} | {} | {} |",
+            row.about,
+            row.target,
+            figures.text,
+            if figures.reached { "✓" } else { "missed" }
+        );
     }
     Ok(())
 }

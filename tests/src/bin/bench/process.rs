@@ -39,11 +39,13 @@ impl Measured {
 
     /// Starts a hub in a folder that another one has left.
     pub async fn start_in(folder: TempDir, config: &str) -> anyhow::Result<Self> {
-        std::fs::write(folder.path().join("crossdock.yaml"), config).context("failed to write the configuration")?;
+        std::fs::write(folder.path().join("crossdock.yaml"), config)
+            .context("failed to write the configuration")?;
         let log = File::create(folder.path().join("log.jsonl")).context("failed to make a log file")?;
         let began = Instant::now();
         let child = Command::new(crossdock_tests::crossdock())
             .arg("run")
+            .env("TRACKER_SECRET", crossdock_tests::TRACKER_SECRET)
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -55,7 +57,8 @@ impl Measured {
         let ready_after = began.elapsed();
         let address = url.trim_start_matches("http://").parse().context("the url has no address")?;
         let (resident_max_kib, ended) = (Arc::default(), Arc::default());
-        let hub = Self { child, folder, url, address, ready_after, resident_max_kib, ended, client: Client::new() };
+        let hub =
+            Self { child, folder, url, address, ready_after, resident_max_kib, ended, client: Client::new() };
         hub.watch_memory()?;
         Ok(hub)
     }
@@ -100,7 +103,8 @@ impl Measured {
     pub async fn wait_status(&self, is_so: impl Fn(&Value) -> bool, within: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + within;
         loop {
-            let status: Value = self.client.get(format!("{}/v1/status", self.url)).send().await?.json().await?;
+            let status: Value =
+                self.client.get(format!("{}/v1/status", self.url)).send().await?.json().await?;
             if is_so(&status) {
                 return Ok(());
             }

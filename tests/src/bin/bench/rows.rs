@@ -90,7 +90,7 @@ connections:
     circuit: off
     config:
       base_url: {url}
-      signing_secret: \"${{env.UNSET:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}}\"
+      signing_secret: \"${{env.TRACKER_SECRET}}\"
 flows:
   load-to-sink:
     from: {{ topic: load }}
@@ -103,10 +103,18 @@ flows:
 
 async fn sink(latency: bool) -> anyhow::Result<Sink> {
     let ledger = LedgerOptions::counts_only();
-    Sink::start(SinkOptions { ledger, latency, ..SinkOptions::default() }).await.context("failed to start the sink")
+    Sink::start(SinkOptions { ledger, latency, ..SinkOptions::default() })
+        .await
+        .context("failed to start the sink")
 }
 
-async fn load(hub: &Measured, payload: Payload, connections: usize, pace: Pace, requests: u64) -> anyhow::Result<Report> {
+async fn load(
+    hub: &Measured,
+    payload: Payload,
+    connections: usize,
+    pace: Pace,
+    requests: u64,
+) -> anyhow::Result<Report> {
     let load = Load {
         target: hub.address,
         path: "/v1/topics/load/events".to_owned(),
@@ -178,7 +186,9 @@ async fn backlog(size: Size) -> anyhow::Result<Figures> {
     let resident = hub.resident_max_mib();
     let twice = sink.ledger().counts().accepted - events;
     ensure!(twice == 0, "{twice} were delivered twice");
-    let text = format!("{rate:.0} deliveries/s, {resident:.0} MiB ({cpu:.0} µs of the hub's processor time a delivery)");
+    let text = format!(
+        "{rate:.0} deliveries/s, {resident:.0} MiB ({cpu:.0} µs of the hub's processor time a delivery)"
+    );
     Ok(Figures { text, reached: rate >= 20_000.0 && resident <= 150.0 })
 }
 
@@ -207,7 +217,11 @@ async fn retries(size: Size) -> anyhow::Result<Figures> {
     hub.set_connection("ok").await?;
     sink.ledger().wait_for(events, Duration::from_secs(120)).await?;
     hub.set_connection("paused").await?;
-    hub.wait_status(|status| status["held"].as_u64() > Some(0) && status["pending"] == 0, Duration::from_secs(60)).await?;
+    hub.wait_status(
+        |status| status["held"].as_u64() > Some(0) && status["pending"] == 0,
+        Duration::from_secs(60),
+    )
+    .await?;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let waiting = events - sink.ledger().counts().accepted;
     let before = sink.ledger().counts().accepted;
@@ -215,6 +229,9 @@ async fn retries(size: Size) -> anyhow::Result<Figures> {
     hub.set_connection("ok").await?;
     sink.ledger().wait_for_accepted(before + waiting, Duration::from_secs(120)).await?;
     let rate = waiting as f64 / began.elapsed().as_secs_f64();
-    ensure!(waiting * 2 >= events, "only {waiting} of {events} were still waiting when the measurement began");
+    ensure!(
+        waiting * 2 >= events,
+        "only {waiting} of {events} were still waiting when the measurement began"
+    );
     Ok(Figures { text: format!("{rate:.0}/s ({waiting} fired)"), reached: rate >= 20_000.0 })
 }
