@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crossdock_api::ApiOptions;
 use crossdock_codec::CloudEvents;
-use crossdock_core::{ConnectionName, SystemClock, Topic};
+use crossdock_core::{
+    ConnectionName, Connections, DeadLetters, EventLog, HeldEvents, Outbox, Replays, Settlements,
+    SystemClock, Topic,
+};
 use crossdock_engine::{ConnectionPlan, Hub, Plan, Stores};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -24,10 +27,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A running API.
 pub struct Server {
     pub address: SocketAddr,
-    pub memory: Arc<Memory>,
     pub hub: Arc<Hub>,
     pub shutdown: CancellationToken,
     pub served: JoinHandle<()>,
+    /// What is behind it; empty and unused if the hub was brought along.
+    pub memory: Arc<Memory>,
     client: Client,
 }
 
@@ -40,13 +44,18 @@ impl Server {
         let memory = Arc::new(Memory::default());
         let hub =
             Hub::start(plan(), memory.clone(), stores(&memory), Arc::new(SystemClock)).await.expect("a hub");
+        Self { memory, ..Self::of(hub, options).await }
+    }
+
+    /// An API in front of a hub.
+    pub async fn of(hub: Arc<Hub>, options: ApiOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
         let router = crossdock_api::router(hub.clone(), Arc::new(CloudEvents), options.clone());
         let served = tokio::spawn(crossdock_api::serve(listener, router, options, shutdown.clone()));
         let client = Client::builder().timeout(PATIENCE).no_proxy().build().expect("a client");
-        Self { address, memory, hub, shutdown, served, client }
+        Self { address, hub, shutdown, served, memory: Arc::default(), client }
     }
 
     /// A request to a path.
@@ -85,7 +94,7 @@ impl Server {
     }
 }
 
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     let connection = |name: &str| {
         Arc::new(ConnectionPlan {
             name: ConnectionName::new(name).expect("a name"),
@@ -102,15 +111,18 @@ fn plan() -> Plan {
     }
 }
 
-fn stores(memory: &Arc<Memory>) -> Stores {
+pub fn stores<S>(store: &Arc<S>) -> Stores
+where
+    S: Outbox + Settlements + HeldEvents + DeadLetters + Replays + Connections + EventLog + 'static,
+{
     Stores {
-        outbox: memory.clone(),
-        settlements: memory.clone(),
-        held: memory.clone(),
-        dead_letters: memory.clone(),
-        replays: memory.clone(),
-        connections: memory.clone(),
-        event_log: memory.clone(),
+        outbox: store.clone(),
+        settlements: store.clone(),
+        held: store.clone(),
+        dead_letters: store.clone(),
+        replays: store.clone(),
+        connections: store.clone(),
+        event_log: store.clone(),
     }
 }
 

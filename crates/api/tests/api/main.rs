@@ -6,6 +6,7 @@ mod fake;
 mod harness;
 
 mod door;
+mod durable;
 mod intake;
 mod limits;
 mod live;

@@ -16,7 +16,7 @@ use crate::{
     harness::{Reply, Server},
 };
 
-fn letter(n: u64, group: &str, state: LetterState) -> DeadLetter {
+pub fn letter(n: u64, group: &str, state: LetterState) -> DeadLetter {
     let failed_at = Timestamp::from_second(1_764_000_000 + n as i64).unwrap();
     let fault = Fault::new(Class::Rejected, "no such article").code("UNKNOWN_SKU");
     let request = Some("POST http://127.0.0.1:9001/orders".to_owned());
@@ -63,7 +63,7 @@ async fn with_letters() -> Server {
     server
 }
 
-fn ids(reply: &Reply) -> Vec<String> {
+pub fn ids(reply: &Reply) -> Vec<String> {
     let items = reply.json()["items"].as_array().expect("items").clone();
     items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect()
 }
