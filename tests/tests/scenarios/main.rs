@@ -2,6 +2,7 @@
 
 mod common;
 
+mod cli;
 mod crash;
 mod dead_letters;
 mod demo;

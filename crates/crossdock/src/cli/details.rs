@@ -48,7 +48,9 @@ fn is_flat(name: &str, value: &Value) -> bool {
 }
 
 fn is_nothing(value: &Value) -> bool {
-    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+    value.is_null()
+        || value.as_array().is_some_and(Vec::is_empty)
+        || value.as_str().is_some_and(str::is_empty)
 }
 
 fn titled(heading: &str, text: &str) -> String {

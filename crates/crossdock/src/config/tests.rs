@@ -14,31 +14,7 @@ use super::{
 mod errors;
 
 /// The configuration of the tutorial, as it stands there.
-const EXAMPLE: &str = r##"data: ./data                       # embedded store and broker live here
-listen: 127.0.0.1:8080
-connections:
-  github:
-    connector: github
-    config: { secret: "${env.GITHUB_WEBHOOK_SECRET}" }
-  tracker:
-    connector: http
-    config:
-      base_url: http://127.0.0.1:9001
-      signing_secret: "${env.TRACKER_SECRET}"       # Standard Webhooks, whsec_…
-flows:
-  opened-issues:
-    from: { connection: github }
-    filter: $event.type == "github.issues.opened"
-    map:
-      repo: "${.repository.full_name}"
-      number: "${.issue.number}"
-      title: "#${.issue.number}: ${.issue.title}"
-    to: { connection: tracker, action: post, path: "/issues/${.repository.name}" }
-    retry: { schedule: [200ms, 1s, 5s], jitter: 0.2, max_age: 1h }
-  everything:
-    from: { connection: github }
-    to: { connection: tracker, action: post, path: /all }
-"##;
+const EXAMPLE: &str = include_str!("tests/tutorial.yaml");
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -72,6 +48,20 @@ fn the_example_loads() {
     assert_eq!(flow.order, Order::Key);
     assert!(flow.map.is_some() && loaded.plan.flows[1].map.is_none());
     assert!(loaded.plan.topics.is_empty(), "what comes in through a connection takes nothing over the API");
+}
+
+#[test]
+fn the_example_loads_with_the_connectors_of_the_program() {
+    let whsec = |name: &str| environment(name).map(|_| "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
+    let loaded = load_text(Path::new("crossdock.yaml"), EXAMPLE, &whsec, &crate::connectors::connectors())
+        .map_err(|problems| problems.render(Look::Ascii))
+        .unwrap();
+    assert!(loaded.warnings.items.is_empty(), "{}", loaded.warnings.render(Look::Ascii));
+    let connectors: Vec<_> =
+        loaded.plan.connections.iter().map(|connection| connection.connector.as_str()).collect();
+    assert_eq!(connectors, ["github", "http"]);
+    assert!(loaded.plan.connections[0].connection.webhook().is_some());
+    assert!(loaded.plan.connections[1].connection.action("post").is_some());
 }
 
 #[test]

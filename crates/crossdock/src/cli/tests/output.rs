@@ -12,7 +12,8 @@ async fn for_all(recorded: &[Recorded], arguments: &[&str]) -> String {
     ];
     let mut page = format!("$ crossdock {}\n", arguments.join(" "));
     for (name, eyes, arguments) in readers {
-        let (told, _) = ask(recorded, arguments, eyes, "").await;
+        let (mut told, hub) = ask(recorded, arguments, eyes, "").await;
+        told.aside = told.aside.replace(&hub.url, "http://hub");
         page.push_str(&format!("--- {name}, exit {}\n{}", told.code as u8, told.out));
         if !told.aside.is_empty() {
             page.push_str(&format!("--- {name}, aside\n{}", told.aside));
