@@ -1,0 +1,177 @@
+//! Promises of a log that can be looked into.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crossdock_core::{Event, LoggedEvent, PageRequest, StoreError, Topic};
+
+use crate::{
+    HasEventLog, Setup,
+    eventually::eventually,
+    reader::{Reader, publish},
+    sample::{SECOND, billing, event, flow, now, orders, setup_of, topic, whole_event},
+};
+
+fn setup() -> Setup {
+    setup_of(&[("billing", &["orders"]), ("audit", &["orders", "returns"])], &[])
+}
+
+async fn page<S: HasEventLog>(
+    subject: &S,
+    topic: Option<&Topic>,
+    limit: usize,
+    cursor: Option<String>,
+) -> (Vec<LoggedEvent>, Option<String>) {
+    let page = subject.event_log().list(topic, PageRequest { limit, cursor }).await.expect("the log reads");
+    assert!(page.items.len() <= limit, "a page has at most {limit} items");
+    assert!(!page.items.is_empty() || page.next.is_none(), "an empty page is the last one");
+    (page.items, page.next)
+}
+
+fn assert_newest_first(events: &[LoggedEvent]) {
+    assert!(events.windows(2).all(|pair| pair[0].accepted_at >= pair[1].accepted_at), "by moment");
+    let mut partitions: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in events {
+        let partition = (event.position.topic.clone(), event.position.partition);
+        partitions.entry(partition).or_default().push(event.position.offset);
+    }
+    for (partition, offsets) in partitions {
+        assert!(offsets.windows(2).all(|pair| pair[0] > pair[1]), "{partition:?}: {offsets:?}");
+    }
+}
+
+fn ids(events: &[LoggedEvent]) -> Vec<String> {
+    events.iter().map(|logged| logged.event.id.clone()).collect()
+}
+
+/// So many events of several keys, in calls at different moments.
+async fn fill<S: HasEventLog>(subject: &S, setup: &Setup, topic: &Topic, name: &str, count: usize) {
+    for call in 0..count.div_ceil(7) {
+        let numbers = call * 7..(call * 7 + 7).min(count);
+        let events = numbers.map(|n| event(&format!("{name}{n}"), &format!("k{}", n % 4))).collect();
+        publish(subject.broker().as_ref(), topic, events).await;
+        setup.clock.advance(SECOND);
+    }
+}
+
+/// One topic or all, the newest first, in pages of any size, each event once.
+pub async fn events_are_listed_newest_first<S: HasEventLog>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    fill(&subject, &setup, &orders(), "o", 40).await;
+    fill(&subject, &setup, &topic("returns"), "r", 20).await;
+    for (topic, count) in
+        [(None, 60), (Some(orders()), 40), (Some(topic("returns")), 20), (Some(topic("none")), 0)]
+    {
+        for limit in [1, 7, 59, 100] {
+            let (mut all, mut cursor) = (Vec::new(), None);
+            loop {
+                let (items, next) = page(&subject, topic.as_ref(), limit, cursor).await;
+                all.extend(items);
+                match next {
+                    Some(next) => cursor = Some(next),
+                    None => break,
+                }
+            }
+            assert_newest_first(&all);
+            let different: BTreeSet<_> = ids(&all).into_iter().collect();
+            assert_eq!((all.len(), different.len()), (count, count), "{topic:?} in pages of {limit}");
+        }
+        subject = subject.reopen(&setup).await;
+    }
+}
+
+/// Events that come in between two pages disturb nothing.
+pub async fn pages_stay_whole_while_events_come_in<S: HasEventLog>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    fill(&subject, &setup, &orders(), "o", 30).await;
+    let (mut all, mut cursor) = (Vec::new(), None);
+    for round in 0.. {
+        let (items, next) = page(&subject, None, 4, cursor).await;
+        all.extend(items);
+        let Some(next) = next else { break };
+        cursor = Some(next);
+        fill(&subject, &setup, &orders(), &format!("new{round}-"), 10).await;
+        if round == 2 {
+            subject = subject.reopen(&setup).await;
+        }
+    }
+    assert_newest_first(&all);
+    let expected: BTreeSet<_> = (0..30).map(|n| format!("o{n}")).collect();
+    assert_eq!((all.len(), ids(&all).into_iter().collect::<BTreeSet<_>>()), (30, expected));
+}
+
+/// A cursor that nobody gave out is refused.
+pub async fn a_foreign_log_cursor_is_refused<S: HasEventLog>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    fill(&subject, &setup, &orders(), "o", 3).await;
+    for text in ["", "zzz", "12", "\u{1f980}", "ffffffffffffffffffffffffffffffffffffffffffff", "-1"] {
+        let request = PageRequest { limit: 2, cursor: Some(text.to_owned()) };
+        let refused = subject.event_log().list(None, request).await.err();
+        assert!(matches!(refused, Some(StoreError::BadCursor)), "`{text}`: {refused:?}");
+    }
+}
+
+/// An event is found by its id, whole, with its place and the moment at which it was accepted; each source and topic that
+/// used the id, the newest first.
+pub async fn events_are_found_by_their_id<S: HasEventLog>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    fill(&subject, &setup, &orders(), "before", 20).await;
+    let first = whole_event("e");
+    let mut sent = vec![(orders(), first.clone(), now(&setup))];
+    publish(subject.broker().as_ref(), &orders(), vec![first.clone(), first.clone()]).await;
+    setup.clock.advance(SECOND);
+    let other = Event { source: "/other".to_owned(), ..first.clone() };
+    sent.push((orders(), other.clone(), now(&setup)));
+    publish(subject.broker().as_ref(), &orders(), vec![other]).await;
+    setup.clock.advance(SECOND);
+    sent.push((topic("returns"), first.clone(), now(&setup)));
+    publish(subject.broker().as_ref(), &topic("returns"), vec![first]).await;
+    setup.clock.advance(SECOND);
+    fill(&subject, &setup, &orders(), "after", 20).await;
+    for life in 0..3 {
+        let found = subject.event_log().find("e").await.expect("the log reads");
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|logged| (logged.position.topic.clone(), logged.event.as_ref().clone(), logged.accepted_at))
+            .collect();
+        assert_eq!(found, sent.iter().rev().cloned().collect::<Vec<_>>(), "life {life}");
+        assert!(subject.event_log().find("nobody").await.expect("the log reads").is_empty());
+        subject = if life == 0 { subject.reopen(&setup).await } else { subject.crash(&setup).await };
+    }
+}
+
+/// Where a delivery stands and where the log finds the event are one place, and it is complete for the group that finished
+/// it, for no other.
+pub async fn completion_is_the_flows_own<S: HasEventLog>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    let mut reader = Reader::join(&subject, &setup, &billing()).await;
+    publish(subject.broker().as_ref(), &orders(), (0..3).map(|n| event(&format!("e{n}"), "k")).collect())
+        .await;
+    let mut came = reader.take(3).await;
+    let positions: Vec<_> = came.iter().map(|delivery| delivery.position.clone()).collect();
+    came.remove(1).complete();
+    drop((came, reader));
+    for (n, position) in positions.iter().enumerate() {
+        let found = subject.event_log().find(&format!("e{n}")).await.expect("the log reads");
+        assert_eq!(&found[0].position, position);
+    }
+    for _ in 0..2 {
+        eventually("the second is complete for billing alone", async || {
+            let mut complete = Vec::new();
+            for position in &positions {
+                for group in [billing(), flow("audit")] {
+                    let is = subject.event_log().is_complete(&group, position).await;
+                    complete.push(is.map_err(|error| error.to_string())?);
+                }
+            }
+            let expected = [false, false, S::KEEPS_GAPS, false, false, false];
+            if complete == expected { Ok(()) } else { Err(format!("{complete:?}")) }
+        })
+        .await;
+        subject = subject.reopen(&setup).await;
+    }
+}

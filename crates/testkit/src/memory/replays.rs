@@ -1,0 +1,191 @@
+//! Replays.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use crossdock_core::{
+    Act, DeadLetterId, ItemState, LetterState, NewReplay, Page, PageRequest, Replay, ReplayId, ReplayItem,
+    ReplayState, ReplayTicket, Replays, StoreError,
+};
+use jiff::Timestamp;
+
+use super::{Defect, Memory, State, dead_letters::selects, page_of};
+
+/// A replay with its items.
+pub(super) struct Job {
+    replay: Replay,
+    items: Vec<(DeadLetterId, ItemState)>,
+}
+
+impl Memory {
+    /// Settles an item. `false` if it is not there or was settled before.
+    pub(super) fn settle_item(
+        &self,
+        state: &mut State,
+        ticket: &ReplayTicket,
+        to: ItemState,
+        now: Timestamp,
+    ) -> bool {
+        let Some(job) = state.jobs.get_mut(&ticket.replay) else { return false };
+        let number = usize::try_from(ticket.item).unwrap_or(usize::MAX);
+        let Some((_, item)) = job.items.get_mut(number) else { return false };
+        if *item != ItemState::Pending && !self.has(Defect::ItemSettledTwice) {
+            return false;
+        }
+        *item = to;
+        match to {
+            ItemState::Delivered => job.replay.delivered += 1,
+            ItemState::Failed => job.replay.failed += 1,
+            ItemState::Skipped => job.replay.skipped += 1,
+            ItemState::Pending => {}
+        }
+        if !job.replay.state.is_final() && job.items.iter().all(|(_, item)| *item != ItemState::Pending) {
+            let failed = job.replay.failed > 0;
+            job.replay.state = if failed { ReplayState::Failed } else { ReplayState::Succeeded };
+            job.replay.finished_at = Some(now);
+        }
+        true
+    }
+
+    /// Gives back pending items of a replay that are not held: open letters, skipped.
+    fn give_back(&self, state: &mut State, id: &str, from: u64) {
+        let held = held_items(state, id);
+        let Some(job) = state.jobs.get_mut(id) else { return };
+        for (number, (letter, item)) in (0..).zip(&mut job.items) {
+            if *item == ItemState::Pending && number >= from && !held.contains(&number) {
+                *item = ItemState::Skipped;
+                job.replay.skipped += 1;
+                if let Some(letter) = state.letters.get_mut(letter) {
+                    letter.state = LetterState::Open;
+                }
+            }
+        }
+    }
+}
+
+fn held_items(state: &State, id: &str) -> BTreeSet<u64> {
+    let tickets = state.held.values().filter_map(|held| held.replay.as_ref());
+    tickets.filter(|ticket| ticket.replay == id).map(|ticket| ticket.item).collect()
+}
+
+fn not_over<'a>(state: &'a mut State, id: &str) -> Result<&'a mut Replay, StoreError> {
+    let job =
+        state.jobs.get_mut(id).ok_or_else(|| StoreError::NotFound { what: "replay", id: id.to_owned() })?;
+    if job.replay.state.is_final() {
+        return Err(StoreError::Conflict(format!("the replay is {}", job.replay.state.as_str())));
+    }
+    Ok(&mut job.replay)
+}
+
+#[async_trait]
+impl Replays for Memory {
+    async fn create(&self, new: NewReplay) -> Result<Replay, StoreError> {
+        let mut state = self.lock();
+        let mut letters: Vec<_> = state
+            .letters
+            .values_mut()
+            .filter(|letter| letter.state == LetterState::Open && selects(&new.selection, letter))
+            .collect();
+        if letters.is_empty() {
+            return Err(StoreError::Conflict("no open dead letter is selected".to_owned()));
+        }
+        letters.sort_by(|one, two| (&one.position, &one.flow).cmp(&(&two.position, &two.flow)));
+        letters.iter_mut().for_each(|letter| letter.state = LetterState::Replaying);
+        let items: Vec<_> = letters.iter().map(|letter| (letter.id.clone(), ItemState::Pending)).collect();
+        state.last_replay += 1;
+        let replay = Replay {
+            id: format!("r{:026}", state.last_replay),
+            state: ReplayState::Running,
+            selection: new.selection,
+            rate: new.rate,
+            actor: new.act.actor.clone(),
+            reason: new.act.reason.clone(),
+            total: items.len() as u64,
+            delivered: 0,
+            failed: 0,
+            skipped: 0,
+            created_at: self.0.clock.now(),
+            finished_at: None,
+        };
+        state.audit.push((new.act, "replay", replay.total));
+        state.jobs.insert(replay.id.clone(), Job { replay: replay.clone(), items });
+        Ok(replay)
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<Replay>, StoreError> {
+        Ok(self.lock().jobs.get(id).map(|job| job.replay.clone()))
+    }
+
+    async fn list(&self, page: PageRequest) -> Result<Page<Replay>, StoreError> {
+        let state = self.lock();
+        page_of(state.jobs.values().map(|job| (job.replay.id.clone(), job.replay.clone())), &page, "replays")
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Replay>, StoreError> {
+        let mut state = self.lock();
+        let cancelled = state.jobs.values().filter(|job| job.replay.state == ReplayState::Cancelled);
+        let cancelled: Vec<ReplayId> = cancelled.map(|job| job.replay.id.clone()).collect();
+        if !self.has(Defect::CancelStrands) {
+            cancelled.iter().for_each(|id| self.give_back(&mut state, id, 0));
+        }
+        Ok(state
+            .jobs
+            .values()
+            .map(|job| &job.replay)
+            .filter(|replay| !replay.state.is_final())
+            .cloned()
+            .collect())
+    }
+
+    async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError> {
+        let mut state = self.lock();
+        if self.has(Defect::ReplayNotFrozen) {
+            thaw(&mut state, id);
+        }
+        let held = if self.has(Defect::HeldItemGiven) { BTreeSet::new() } else { held_items(&state, id) };
+        let Some(job) = state.jobs.get(id) else { return Ok(Vec::new()) };
+        let pending = (0..).zip(&job.items).filter(|(number, (_, item))| {
+            *item == ItemState::Pending && *number >= from && !held.contains(number)
+        });
+        let items = pending.take(limit).filter_map(|(item, (letter, _))| {
+            let ticket = ReplayTicket { replay: id.to_owned(), item, letter: letter.clone() };
+            Some(ReplayItem { ticket, letter: state.letters.get(letter)?.clone() })
+        });
+        Ok(items.collect())
+    }
+
+    async fn change(&self, id: &str, to: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError> {
+        let mut state = self.lock();
+        let now = self.0.clock.now();
+        let replay = not_over(&mut state, id)?;
+        if matches!(to, ReplayState::Succeeded | ReplayState::Failed) {
+            return Err(StoreError::Conflict(format!("a replay cannot be told to be {}", to.as_str())));
+        }
+        replay.state = to;
+        if to == ReplayState::Cancelled {
+            replay.finished_at = Some(now);
+            let from = if self.has(Defect::CancelTakesLanes) { 0 } else { sent };
+            self.give_back(&mut state, id, from);
+        }
+        state.audit.push((act.clone(), "replay", 1));
+        Ok(state.jobs[id].replay.clone())
+    }
+
+    async fn set_rate(&self, id: &str, rate: Option<f64>, act: &Act) -> Result<Replay, StoreError> {
+        let mut state = self.lock();
+        let replay = not_over(&mut state, id)?;
+        replay.rate = rate;
+        let replay = replay.clone();
+        state.audit.push((act.clone(), "replay", 1));
+        Ok(replay)
+    }
+}
+
+/// The defect: letters that are open now join the replay.
+fn thaw(state: &mut State, id: &str) {
+    let Some(job) = state.jobs.get_mut(id) else { return };
+    for letter in state.letters.values_mut().filter(|letter| selects(&job.replay.selection, letter)) {
+        letter.state = LetterState::Replaying;
+        job.items.push((letter.id.clone(), ItemState::Pending));
+    }
+}

@@ -1,0 +1,270 @@
+//! Promises about a replay as a job: how it ends, how it is changed, what a restart does to it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crossdock_core::{
+    LetterState, NewHeld, PageRequest, Replay, ReplayItem, ReplayState, Selection, Settlement, StoreError,
+};
+
+use crate::{
+    HasStore, Setup,
+    held::{hold, settle},
+    letters::{bury, count, get, in_state},
+    replays::{create, delivered, failed, items, numbers_of, show},
+    sample::{SECOND, act, held, letter, now, setup},
+};
+
+/// A replay of so many letters, with its items.
+async fn replay_of_letters<S: HasStore>(subject: &S, setup: &Setup, count: u64) -> (Replay, Vec<ReplayItem>) {
+    bury(subject, (0..count).map(|n| letter(n, 422, now(setup))).collect::<Vec<_>>()).await;
+    let replay = create(subject, Selection::default()).await;
+    let items = items(subject, &replay).await;
+    assert_eq!(items.len() as u64, count);
+    (replay, items)
+}
+
+async fn change<S: HasStore>(
+    subject: &S,
+    replay: &Replay,
+    state: ReplayState,
+    sent: u64,
+) -> Result<Replay, StoreError> {
+    subject.replays().change(&replay.id, state, sent, &act()).await
+}
+
+async fn unfinished<S: HasStore>(subject: &S) -> Vec<String> {
+    let unfinished = subject.replays().unfinished().await.expect("the store reads");
+    unfinished.into_iter().map(|replay| replay.id).collect()
+}
+
+/// The last item ends the replay: succeeded when all were delivered, failed when any was not; paused or running.
+pub async fn the_last_item_ends_a_replay<S: HasStore>() {
+    for (fails, paused) in [(false, false), (true, false), (false, true), (true, true)] {
+        let setup = setup();
+        let subject = S::create(&setup).await;
+        let (replay, items) = replay_of_letters(&subject, &setup, 3).await;
+        let first =
+            if fails { failed(&subject, &items[0], 422, now(&setup)) } else { delivered(&items[0].ticket) };
+        settle(&subject, vec![first, delivered(&items[2].ticket)]).await;
+        if paused {
+            change(&subject, &replay, ReplayState::Paused, 3).await.expect("it is paused");
+        }
+        assert!(!show(&subject, &replay).await.state.is_final());
+        assert_eq!(show(&subject, &replay).await.finished_at, None);
+        assert_eq!(unfinished(&subject).await, [replay.id.as_str()]);
+        setup.clock.advance(SECOND);
+        settle(&subject, vec![delivered(&items[1].ticket)]).await;
+        let ended = show(&subject, &replay).await;
+        let expected =
+            if fails { (ReplayState::Failed, 3, 2, 1, 0) } else { (ReplayState::Succeeded, 3, 3, 0, 0) };
+        assert_eq!((numbers_of(&ended), ended.finished_at), (expected, Some(now(&setup))));
+        assert_eq!(unfinished(&subject).await, [""; 0]);
+        let again = change(&subject, &replay, ReplayState::Cancelled, 3).await.err();
+        assert!(matches!(again, Some(StoreError::Conflict(_))), "a final state stays: {again:?}");
+    }
+}
+
+/// Running and paused change into each other as often as a person likes; the frozen set stays.
+pub async fn a_replay_is_paused_and_resumed<S: HasStore>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    let (replay, _) = replay_of_letters(&subject, &setup, 2).await;
+    for state in [
+        ReplayState::Paused,
+        ReplayState::Paused,
+        ReplayState::Running,
+        ReplayState::Running,
+        ReplayState::Paused,
+    ] {
+        let changed = change(&subject, &replay, state, 0).await.expect("it changes");
+        assert_eq!(numbers_of(&changed), (state, 2, 0, 0, 0));
+        subject = subject.crash(&setup).await;
+        assert_eq!(show(&subject, &replay).await, changed);
+        assert_eq!(unfinished(&subject).await, [replay.id.as_str()]);
+        assert_eq!(items(&subject, &replay).await.len(), 2, "items do not depend on the state");
+    }
+}
+
+/// Only the three wishes are heard, and only for a replay that is there and not over.
+pub async fn a_wish_that_makes_no_sense_is_refused<S: HasStore>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let (replay, items) = replay_of_letters(&subject, &setup, 1).await;
+    for state in [ReplayState::Succeeded, ReplayState::Failed] {
+        let refused = change(&subject, &replay, state, 0).await.err();
+        assert!(matches!(refused, Some(StoreError::Conflict(_))), "{state:?}: {refused:?}");
+    }
+    let nobody = Replay { id: "r404".to_owned(), ..replay.clone() };
+    let refused = change(&subject, &nobody, ReplayState::Paused, 0).await.err();
+    assert!(matches!(refused, Some(StoreError::NotFound { .. })), "{refused:?}");
+    let refused = subject.replays().set_rate("r404", None, &act()).await.err();
+    assert!(matches!(refused, Some(StoreError::NotFound { .. })), "{refused:?}");
+    assert_eq!(subject.replays().get("r404").await.expect("the store reads"), None);
+    settle(&subject, vec![delivered(&items[0].ticket)]).await;
+    for state in [ReplayState::Running, ReplayState::Paused, ReplayState::Cancelled] {
+        let refused = change(&subject, &replay, state, 0).await.err();
+        assert!(matches!(refused, Some(StoreError::Conflict(_))), "{state:?}: {refused:?}");
+    }
+    let refused = subject.replays().set_rate(&replay.id, Some(1.0), &act()).await.err();
+    assert!(matches!(refused, Some(StoreError::Conflict(_))), "{refused:?}");
+    assert_eq!(show(&subject, &replay).await.state, ReplayState::Succeeded);
+}
+
+/// The rate changes and stays changed.
+pub async fn the_rate_can_be_changed<S: HasStore>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    let (replay, _) = replay_of_letters(&subject, &setup, 1).await;
+    for rate in [Some(12.5), None, Some(0.001)] {
+        let changed = subject.replays().set_rate(&replay.id, rate, &act()).await.expect("it changes");
+        assert_eq!(changed, Replay { rate, ..replay.clone() });
+        subject = subject.reopen(&setup).await;
+        assert_eq!(show(&subject, &replay).await, changed);
+    }
+}
+
+/// Cancelled: what was not sent is open again and counts as skipped; what is in the lanes or held is settled later, and the
+/// numbers go on.
+pub async fn cancelling_gives_back_what_was_not_sent<S: HasStore>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let (replay, all) = replay_of_letters(&subject, &setup, 8).await;
+    settle(&subject, vec![delivered(&all[0].ticket)]).await;
+    let row = NewHeld { replay: Some(all[6].ticket.clone()), due: Some(now(&setup)), ..held(6, "k") };
+    let row = hold(&subject, vec![row]).await[0].expect("it is new");
+    setup.clock.advance(SECOND);
+    let cancelled = change(&subject, &replay, ReplayState::Cancelled, 3).await.expect("it is cancelled");
+    assert_eq!(numbers_of(&cancelled), (ReplayState::Cancelled, 8, 1, 0, 4));
+    assert_eq!(cancelled.finished_at, Some(now(&setup)));
+    for (item, state) in all.iter().zip([
+        LetterState::Replayed,
+        LetterState::Replaying,
+        LetterState::Replaying,
+        LetterState::Open,
+        LetterState::Open,
+        LetterState::Open,
+        LetterState::Replaying,
+        LetterState::Open,
+    ]) {
+        assert_eq!(get(&subject, &item.letter.id).await.state, state, "item {}", item.ticket.item);
+    }
+    assert_eq!(get(&subject, &all[3].letter.id).await.replays, 0, "a skipped item was not replayed");
+    let done = Settlement::Delivered { held: Some(row), replay: Some(all[6].ticket.clone()) };
+    settle(&subject, vec![delivered(&all[1].ticket), failed(&subject, &all[2], 422, now(&setup)), done])
+        .await;
+    // Late word of an item that was given back changes nothing.
+    settle(&subject, vec![delivered(&all[3].ticket)]).await;
+    let after = show(&subject, &replay).await;
+    assert_eq!(numbers_of(&after), (ReplayState::Cancelled, 8, 3, 1, 4));
+    assert_eq!(after.finished_at, cancelled.finished_at);
+    assert_eq!(count(&subject, Selection::default()).await, 5);
+    assert_eq!(count(&subject, in_state(LetterState::Replaying)).await, 0);
+    let next = create(&subject, Selection::default()).await;
+    assert_eq!(next.total, 5, "what was given back can be replayed");
+}
+
+/// A process that dies with items of a cancelled replay in its lanes: they are open again after the start; held ones stay.
+pub async fn a_cancelled_replay_strands_nothing<S: HasStore>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let (replay, all) = replay_of_letters(&subject, &setup, 4).await;
+    let row = NewHeld { replay: Some(all[0].ticket.clone()), due: Some(now(&setup)), ..held(0, "k") };
+    hold(&subject, vec![row]).await;
+    change(&subject, &replay, ReplayState::Cancelled, 3).await.expect("it is cancelled");
+    let subject = subject.crash(&setup).await;
+    assert_eq!(unfinished(&subject).await, [""; 0]);
+    let states: Vec<_> = {
+        let mut states = Vec::new();
+        for item in &all {
+            states.push(get(&subject, &item.letter.id).await.state);
+        }
+        states
+    };
+    use LetterState::{Open, Replaying};
+    assert_eq!(
+        states,
+        [Replaying, Open, Open, Open],
+        "the held one is retried, the others wait for a person"
+    );
+    assert_eq!(numbers_of(&show(&subject, &replay).await), (ReplayState::Cancelled, 4, 0, 0, 3));
+    settle(&subject, vec![delivered(&all[0].ticket)]).await;
+    assert_eq!(get(&subject, &all[0].letter.id).await.state, LetterState::Replayed);
+}
+
+/// A crash in the middle: what is settled stays settled, what is not is given again, in order, until the end.
+pub async fn a_replay_survives_a_crash_in_the_middle<S: HasStore>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    let (replay, _) = replay_of_letters(&subject, &setup, 20).await;
+    let mut seen = BTreeSet::new();
+    for life in 0..5 {
+        assert_eq!(unfinished(&subject).await, [replay.id.as_str()], "life {life}");
+        let left = items(&subject, &replay).await;
+        assert!(left.windows(2).all(|pair| pair[0].ticket.item < pair[1].ticket.item));
+        assert_eq!(left.len(), 20 - seen.len());
+        let (skip, step) = if life < 4 { (life % 2, 2) } else { (0, 1) };
+        let settled: Vec<_> = left.iter().skip(skip).step_by(step).take(4).collect();
+        let settlements = settled.iter().map(|item| {
+            assert!(seen.insert(item.ticket.item), "item {} is given twice", item.ticket.item);
+            delivered(&item.ticket)
+        });
+        settle(&subject, settlements.collect()).await;
+        subject = subject.crash(&setup).await;
+    }
+    assert_eq!(numbers_of(&show(&subject, &replay).await), (ReplayState::Succeeded, 20, 20, 0, 0));
+    assert_eq!(count(&subject, in_state(LetterState::Replayed)).await, 20);
+}
+
+/// Many lanes settle items at once, each twice: the numbers are exact and the replay ends once.
+pub async fn items_settled_at_once_count_once<S: HasStore>() {
+    let setup = setup();
+    let subject = Arc::new(S::create(&setup).await);
+    let (replay, all) = replay_of_letters(subject.as_ref(), &setup, 120).await;
+    let lanes = (0..8).map(|lane| {
+        let (subject, at) = (subject.clone(), now(&setup));
+        let mine: Vec<_> = all.iter().skip(lane).step_by(8).cloned().collect();
+        tokio::spawn(async move {
+            for item in mine {
+                let one = || {
+                    if item.ticket.item % 5 == 0 {
+                        failed(subject.as_ref(), &item, 500, at)
+                    } else {
+                        delivered(&item.ticket)
+                    }
+                };
+                settle(subject.as_ref(), vec![one()]).await;
+                settle(subject.as_ref(), vec![one()]).await;
+            }
+        })
+    });
+    for lane in lanes.collect::<Vec<_>>() {
+        lane.await.expect("the lane ends well");
+    }
+    assert_eq!(numbers_of(&show(subject.as_ref(), &replay).await), (ReplayState::Failed, 120, 96, 24, 0));
+    assert_eq!(count(subject.as_ref(), Selection::default()).await, 24);
+}
+
+/// Replays are listed newest first, in pages, each once while others are made.
+pub async fn replays_are_listed_newest_first<S: HasStore>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    bury(&subject, (0..12).map(|n| letter(n, 422, now(&setup))).collect::<Vec<_>>()).await;
+    let one = |n: u64| Selection { events: vec![format!("e{n}")], ..Selection::default() };
+    let mut made = Vec::new();
+    for n in 0..7 {
+        made.push(create(&subject, one(n)).await.id);
+        setup.clock.advance(SECOND);
+    }
+    assert!(made.is_sorted(), "ids ascend in time");
+    let (mut all, mut cursor) = (Vec::new(), None);
+    for n in 7.. {
+        let page = subject.replays().list(PageRequest { limit: 2, cursor }).await.expect("the store reads");
+        assert!(page.items.len() <= 2);
+        all.extend(page.items.into_iter().map(|replay| replay.id));
+        let Some(next) = page.next else { break };
+        cursor = Some(next);
+        create(&subject, one(n)).await;
+    }
+    made.reverse();
+    assert_eq!(all, made);
+}

@@ -1,0 +1,26 @@
+//! The model keeps every promise that it is used to measure.
+
+mod broker {
+    crossdock_testkit::broker_suite!(crossdock_testkit::Memory);
+}
+
+mod sharing {
+    crossdock_testkit::sharing_suite!(crossdock_testkit::Memory);
+}
+
+mod outbox {
+    crossdock_testkit::outbox_suite!(crossdock_testkit::Memory);
+}
+
+mod store {
+    crossdock_testkit::store_suite!(crossdock_testkit::Memory);
+}
+
+mod event_log {
+    crossdock_testkit::event_log_suite!(crossdock_testkit::Memory);
+}
+
+mod random {
+    crossdock_testkit::random_store_suite!(crossdock_testkit::Memory);
+    crossdock_testkit::random_log_suite!(crossdock_testkit::Memory);
+}
