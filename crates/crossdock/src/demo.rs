@@ -134,7 +134,7 @@ async fn end(mut tour: Tour<'_>, running: Running) -> anyhow::Result<Ended> {
 /// Sums up, and says what comes next. Fails if the time was up and not everything was seen.
 fn farewell(ended: Ended, timed_out: bool, systems: &Systems, folder: &Folder) -> anyhow::Result<()> {
     let Ended { mut screen, typed, sights } = ended;
-    screen.end_block();
+    screen.end_block()?;
     let tally = systems.crm.ledger().tally();
     screen.prose(&summary(&sights))?;
     screen.prose(&format!(

@@ -119,7 +119,7 @@ async fn a_newcomer_sees_all_that_is_promised_and_replays_the_dead_letter() {
     let (replayed, text) = typed(&replay).await;
     assert!(replayed, "{replay}\n{text}");
     demo.line("replayed: order").await;
-    demo.line("the warehouse has it: the same webhook-id on every try").await;
+    demo.line("the warehouse has it, with the webhook-id of its first try").await;
 
     let (code, errors) = demo.end().await;
     assert_eq!(code, Some(0), "{errors}\n{}", demo.seen.join("\n"));
@@ -128,9 +128,9 @@ async fn a_newcomer_sees_all_that_is_promised_and_replays_the_dead_letter() {
         ("all is well", 40.0),
         ("the CRM goes down", 40.0),
         ("in order for each of", 40.0),
-        ("swallowed 3 duplicate", 40.0),
+        ("3 duplicate webhooks swallowed", 40.0),
         ("Retry-After honoured", 40.0),
-        ("becomes dead letter", 40.0),
+        ("said 422 UNKNOWN_SKU", 40.0),
         ("a replay will arrive", 40.0),
     ] {
         assert!(demo.seconds(promise) <= by, "{promise} at {} s", demo.seconds(promise));

@@ -96,11 +96,11 @@ pub fn outage(
     let late = sent.iter().filter(|sent| sent.accepted() && !sent.again && (from..until).contains(&sent.at));
     let behind = late.filter(|sent| !refused.contains(&sent_event(sent))).count();
     Verdict::Kept(format!(
-        "{} events were refused and tried up to {most} times on schedule ({}), {behind} waited behind them; all arrived, \
-         in order for each of {} orders: the CRM's own ledger says so",
+        "by its own ledger the CRM has everything, in order for each of {} orders\n{} were retried on schedule ({}), \
+         {behind} waited behind them",
+        arrival.orders,
         refused.len(),
         waits(policy, most),
-        arrival.orders,
     ))
 }
 
@@ -146,9 +146,7 @@ pub fn duplicates(copies: &[Sent], swallowed: usize, entries: &[Entry]) -> Verdi
     if swallowed < copies.len() || arrived.contains(&0) {
         return Verdict::NotYet;
     }
-    Verdict::Kept(format!(
-        "the hub swallowed {swallowed} duplicate webhooks at its entrance; the CRM has the event once"
-    ))
+    Verdict::Kept(format!("{swallowed} duplicate webhooks swallowed; the CRM has the event once"))
 }
 
 /// The number of a try that was answered 429, and of the same event's try that was delivered.
@@ -172,7 +170,7 @@ pub fn throttle(entries: &[Entry], from: Timestamp, asked: Duration, numbers: &[
     let events =
         if numbers.len() == 1 { "the event".to_owned() } else { format!("{} events", numbers.len()) };
     Verdict::Kept(format!(
-        "Retry-After honoured: no call to the CRM for {:.1} s; then {events} arrived, and no attempt was counted",
+        "Retry-After honoured: no call to the CRM for {:.1} s\nthen {events} arrived, and no attempt was counted",
         pause.as_secs_f64(),
     ))
 }
@@ -254,10 +252,7 @@ mod tests {
         assert_eq!(judge(&lines), Verdict::NotYet, "the one behind is still to come");
         lines.push(("a", 2, 3040, 200));
         let Verdict::Kept(how) = judge(&lines) else { panic!("{:?}", judge(&lines)) };
-        assert!(
-            how.contains("1 events were refused and tried up to 3 times on schedule (1 s, 2 s), 1 waited"),
-            "{how}"
-        );
+        assert!(how.contains("1 were retried on schedule (1 s, 2 s), 1 waited behind them"), "{how}");
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+/// The margin of lines that belong to the one above.
+const BELOW: &str = "           ";
+
 /// What kind of moment it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
@@ -24,7 +27,7 @@ pub struct Line {
     pub at: Duration,
     /// What kind of moment it is.
     pub mark: Mark,
-    /// What happened.
+    /// What happened: a line, and below it what else there is to say.
     pub text: String,
     /// Commands to type, each with what it is for.
     pub commands: Vec<(&'static str, String)>,
@@ -51,9 +54,11 @@ impl Line {
             Mark::Bad => ("✗", "31"),
         };
         let sign = painted(sign, code, colour);
-        let mut text = format!("{:>6.1} s  {sign} {}", self.at.as_secs_f64(), self.text);
+        let below = format!("\n{BELOW}");
+        let mut text =
+            format!("{:>6.1} s  {sign} {}", self.at.as_secs_f64(), self.text.replace('\n', &below));
         for (what_for, command) in &self.commands {
-            text += &format!("\n            {what_for:<10} {}", painted(command, "1", colour));
+            text += &format!("{below}{what_for:<10} {}", painted(command, "1", colour));
         }
         text
     }
@@ -67,7 +72,7 @@ impl Line {
             Mark::Bad => "bad",
         };
         let commands: Vec<_> = self.commands.iter().map(|(_, command)| command).collect();
-        json!({ "seconds": self.at.as_secs_f64(), "mark": mark, "text": self.text, "commands": commands })
+        json!({ "seconds": self.at.as_secs_f64(), "mark": mark, "text": self.text.replace('\n', "; "), "commands": commands })
             .to_string()
     }
 }
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_command_stands_on_a_line_of_its_own() {
-        assert_eq!(line().text(false), "  26.1 s  ✗ dead letter\n            see it:    crossdock x");
+        assert_eq!(line().text(false), "  26.1 s  ✗ dead letter\n           see it:    crossdock x");
     }
 
     #[test]

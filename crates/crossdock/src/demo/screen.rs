@@ -92,9 +92,10 @@ impl Screen {
     }
 
     /// Takes the block away; what is written from now on stays as it is.
-    pub fn end_block(&mut self) {
-        self.block.drain(..).for_each(|bar| bar.finish_and_clear());
+    pub fn end_block(&mut self) -> io::Result<()> {
+        self.block.drain(..).for_each(|bar| self.bars.remove(&bar));
         self.show.live = false;
+        self.bars.clear()
     }
 
     fn text(&mut self, text: &str) -> io::Result<()> {
@@ -106,8 +107,9 @@ impl Screen {
     }
 }
 
+/// No padding to the full width: the `^C` that a terminal echoes would begin a line of its own.
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{wide_msg}").unwrap_or(ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{msg}").unwrap_or(ProgressStyle::default_spinner())
 }
 
 #[cfg(test)]

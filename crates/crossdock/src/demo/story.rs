@@ -133,7 +133,7 @@ impl Story {
                 let fresh = self.throttled.is_empty();
                 self.throttled.entry(delivery).or_insert((failed.attempt.n, None));
                 fresh.then(|| {
-                    format!("{answer} for {event}: the hub waits {wait:.0} s before it calls again")
+                    format!("{answer} for {event}\nthe hub waits {wait:.0} s before it calls again")
                 })?
             }
             "dead_letter" => {
@@ -142,18 +142,16 @@ impl Story {
                 self.followed = self.followed.take().filter(|followed| *followed != delivery);
                 match failed.attempt.replay {
                     Some(_) => {
-                        format!("replayed, but {answer} for {event}: it is still dead letter {letter}")
+                        format!("replayed, but {answer} for {event}\nit is still dead letter {letter}")
                     }
-                    None => format!(
-                        "{answer} for {event}: it is not tried again and becomes dead letter {letter}"
-                    ),
+                    None => format!("{answer} for {event}\nnot tried again: dead letter {letter}"),
                 }
             }
             "retry" => {
                 let followed = self.followed.get_or_insert_with(|| delivery.clone());
                 let n = failed.attempt.n;
                 (*followed == delivery)
-                    .then(|| format!("{answer} for {event}, try {n}: again in {wait:.1} s"))?
+                    .then(|| format!("{} for {event}, try {n}; again in {wait:.1} s", brief(failed)))?
             }
             _ => format!("{answer} for {event}: it waits with its connection"),
         };
@@ -166,14 +164,18 @@ impl Story {
     }
 }
 
-/// What was answered: `crm said 503 UNAVAILABLE`, or why nothing was.
-fn answer(failed: &Try<'_>) -> String {
-    let (connection, attempt) = (failed.connection, failed.attempt);
-    let code = attempt.code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
-    match attempt.status {
-        Some(status) => format!("{connection} said {status}{code}"),
-        None => format!("{connection}: {}", attempt.message),
+/// What was answered: `crm said 503`, or why nothing was.
+fn brief(failed: &Try<'_>) -> String {
+    match failed.attempt.status {
+        Some(status) => format!("{} said {status}", failed.connection),
+        None => format!("{}: {}", failed.connection, failed.attempt.message),
     }
+}
+
+/// The same with the other side's own code.
+fn answer(failed: &Try<'_>) -> String {
+    let code = failed.attempt.code.as_deref().map(|code| format!(" {code}")).unwrap_or_default();
+    brief(failed) + &code
 }
 
 #[cfg(test)]
@@ -236,8 +238,8 @@ mod tests {
             told.hear(&attempted(event, n, status, if status == 200 { "done" } else { "retry" }));
         }
         let expected = [
-            "crm said 503 DOWN for order a, try 1: again in 2.0 s",
-            "crm said 503 DOWN for order a, try 2: again in 2.0 s",
+            "crm said 503 for order a, try 1; again in 2.0 s",
+            "crm said 503 for order a, try 2; again in 2.0 s",
             "order a arrived at crm on try 3",
         ];
         assert_eq!(told.lines, expected);
@@ -261,7 +263,7 @@ mod tests {
         told.hear(&attempted("b", 1, 429, "throttle"));
         told.hear(&attempted("a", 1, 200, "done"));
         assert_eq!(told.story.throttled(), [(1, Some(1)), (1, None)]);
-        assert_eq!(told.lines[0], "crm said 429 DOWN for order a: the hub waits 2 s before it calls again");
+        assert_eq!(told.lines[0], "crm said 429 DOWN for order a\nthe hub waits 2 s before it calls again");
     }
 
     #[test]
@@ -269,10 +271,7 @@ mod tests {
         let mut told = Told::new();
         told.hear(&attempted("a", 1, 422, "dead_letter"));
         assert_eq!(told.story.dead["a"], "d1");
-        assert_eq!(
-            told.lines,
-            ["crm said 422 DOWN for order a: it is not tried again and becomes dead letter d1"]
-        );
+        assert_eq!(told.lines, ["crm said 422 DOWN for order a\nnot tried again: dead letter d1"]);
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl<'s> Tour<'s> {
                 self.perform(act).await?;
             }
             if self.parts.screen.wants_glance(self.now()) {
-                let glance = Glance::take(&self.parts.hub, self.parts.address).await?;
+                let glance = Glance::take(&self.parts.hub).await?;
                 self.parts.screen.glance(self.now(), &glance)?;
             }
         }
@@ -286,8 +286,8 @@ impl<'s> Tour<'s> {
         let entries = self.parts.systems.crm.ledger().entries();
         let verdict = match evidence::arrival(self.shop.sent().iter(), &entries).out_of_order {
             0 => Verdict::Kept(format!(
-                "all is well: {crm} events arrived at the CRM, {warehouse} new orders at the warehouse; from here on only \
-                 what is notable gets a line"
+                "all is well: {crm} events arrived at the CRM, {warehouse} new orders at the warehouse\nfrom here on only what \
+                 is notable gets a line"
             )),
             count => Verdict::Broken(format!("{count} events came out of order")),
         };
@@ -344,9 +344,9 @@ impl<'s> Tour<'s> {
         let same = tries.windows(2).all(|pair| pair[0].webhook_id == pair[1].webhook_id);
         self.replay_told = true;
         match tries.last().is_some_and(|last| last.accepted()) && same {
-            true => self
-                .say(Mark::Good, "the warehouse has it: the same webhook-id on every try, so it could tell"),
-            false => self.say(Mark::Bad, "the warehouse's ledger does not have it under one webhook-id"),
+            true => self.say(Mark::Good, "the warehouse has it, with the webhook-id of its first try"),
+            false => self
+                .say(Mark::Bad, "by the warehouse's ledger it did not arrive under the id of its first try"),
         }
     }
 
@@ -356,7 +356,7 @@ impl<'s> Tour<'s> {
         }
         self.end_told = true;
         let typed = &self.parts.typed;
-        let text = "that was the tour; it goes on until Ctrl-C. In a second terminal you may try:";
+        let text = "that was the tour; it goes on until Ctrl-C\nin a second terminal you may try";
         let line = Line::new(self.parts.began.elapsed(), Mark::Note, text)
             .command("", typed.remote("status"))
             .command("", typed.remote("event list"))
@@ -372,7 +372,7 @@ fn name(shop: &Shop, id: &str) -> String {
         Some(sent) => {
             let what = sent.topic.trim_start_matches("orders/");
             let what = if what == "create" { "created" } else { what };
-            format!("order {} ({what}, customer {})", sent.order, sent.key)
+            format!("order {} ({what})", sent.order)
         }
         None => format!("event {id}"),
     }
