@@ -92,7 +92,7 @@ pub fn load(
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let help =
-                "`crossdock init` writes one to begin with; another file is named as `crossdock run FILE`";
+                "`crossdock init` writes one to begin with; another file is named as `crossdock run -c FILE`";
             Err(of_file(name, Problem::of_file("there is no such file").help(help)))
         }
         Err(error) => Err(of_file(name, Problem::of_file(format!("cannot be read: {error}")))),

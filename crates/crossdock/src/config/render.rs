@@ -91,7 +91,9 @@ impl SourceCode for Lines<'_> {
         let at = self.text.floor_char_boundary(span.offset());
         let (before, after) = self.text.split_at(at);
         let start = before.rfind('\n').map_or(0, |end| end + 1);
-        let end = at + after.find('\n').unwrap_or(after.len());
+        let rest = after.split('\n').next().unwrap_or_default();
+        // The last character of a line that ends as on Windows is none that is drawn; with it, the line would be miscounted.
+        let end = (at + rest.len() - usize::from(rest.ends_with('\r'))).max(at);
         let line = before.matches('\n').count();
         let column = before[start..].chars().count();
         Ok(Box::new(MietteSpanContents::new_named(

@@ -156,6 +156,33 @@ flows:
     expressions_need_no_braces: flow("    filter: ${.a == 1}\n");
     a_missing_file_names_the_remedy:
         super::super::load("no/such/crossdock.yaml".as_ref(), &|_| None, &[]).err().unwrap().render(Look::Ascii);
+    a_folder_is_no_file: super::super::load("/".as_ref(), &|_| None, &[]).err().unwrap().render(Look::Ascii);
+    what_is_no_text_is_told: {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"data: \xff").unwrap();
+        let problems = super::super::load(file.path(), &|_| None, &[]).err().unwrap().render(Look::Ascii);
+        problems.replace(file.path().to_str().unwrap(), "crossdock.yaml")
+    };
+    windows_line_ends_and_a_byte_order_mark_keep_the_places:
+        problems("\u{feff}data: x\r\nlisen: 1\r\nflows:\r\n  a:\r\n    from: { topic: x }\r\n    key: |\r\n      .a |\r\n      $b\r\n");
+    what_a_terminal_would_obey_is_not_shown:
+        problems("\"a\\e[31m\": 1\nfl\u{202e}ows: {}\ntopics: [\"\\a\"]\nlisten: \"\\e]0;x\\a\"\n");
+    every_problem_is_told_at_once: problems(r#"
+data: "${env.DATA_DIR}"
+listen: 0.0.0.0:8080
+conections: {}
+connections:
+  github: { connector: github, config: { secret: hunter2 } }
+  tracker: { connector: http, config: { base_url: [], timeout: 5s } }
+flows:
+  a:
+    from: { connection: githb }
+    filter: $evnt.type == "a"
+    to: { connection: tracker, action: post, path: / }
+    order: key
+    order: none
+    retry: often
+"#);
     programs_get_every_problem_with_line_and_column:
         serde_json::to_string_pretty(&load("data: x\nflows: { ä: 5, b: 6 }\n").err().unwrap().json()).unwrap();
     people_get_lines: load("flows: { a: { from: { topic: x } } }\n").err().unwrap().render(Look::Lines);
