@@ -160,7 +160,7 @@ impl DeadLetters for Embedded {
 }
 
 fn ambiguous(id: &str, letters: &[SqliteRow]) -> StoreError {
-    let ids: Vec<&str> = letters.iter().map(|row| row.get::<&str, _>("id")).collect();
+    let ids: Vec<&str> = letters.iter().map(|row| row.get::<&str, _>(1)).collect();
     StoreError::Conflict(format!(
         "the event `{id}` has several dead letters; name one of them: {}",
         ids.join(", ")
