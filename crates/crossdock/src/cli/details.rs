@@ -102,6 +102,7 @@ fn table_of_all_fields(items: &[Value], screen: &Screen) -> String {
 fn scalar(name: &str, value: &Value, screen: &Screen) -> String {
     match name {
         "at" | "since" | "until" | "time" => screen.moment(Some(value)),
+        "selection" if value.as_object().is_some_and(Map::is_empty) => "every open dead letter".to_owned(),
         "rate" if value.is_number() => format!("{}/s", table::text(Some(value))),
         _ if name.ends_with("_at") => screen.moment(Some(value)),
         _ if screen.terminal && value.is_u64() => age::count(value.as_u64().unwrap_or_default()),

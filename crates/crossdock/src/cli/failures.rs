@@ -46,7 +46,7 @@ pub async fn failures(
             screen.one(&reply)?;
         }
         FailuresCommand::Discard { selected, act } => {
-            let selection = selected.selection(screen.now);
+            let selection = selected.selection((screen.now)());
             let plan = client.plan(&selection, None).await?;
             if act.dry_run {
                 confirm::preview(&plan, screen)?;
@@ -81,7 +81,7 @@ fn nothing(id: &str) -> Failure {
 }
 
 fn query(conditions: &Conditions, state: Option<State>, screen: &Screen) -> Vec<(&'static str, String)> {
-    let mut query = conditions.query(screen.now);
+    let mut query = conditions.query((screen.now)());
     let state = state.and_then(|state| state.to_possible_value());
     query.extend(state.map(|state| ("state", state.get_name().to_owned())));
     query

@@ -68,7 +68,7 @@ async fn create(
     client: &Client,
     screen: &mut Screen,
 ) -> Result<Code, Failure> {
-    let selection = selected.selection(screen.now);
+    let selection = selected.selection((screen.now)());
     let rate = rate.and_then(|rate| rate.0);
     let plan = client.plan(&selection, rate).await?;
     if act.dry_run {

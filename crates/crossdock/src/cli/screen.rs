@@ -46,7 +46,7 @@ pub struct Screen {
     /// How results are written.
     pub output: Output,
     /// The moment from which ages are counted.
-    pub now: Timestamp,
+    pub now: fn() -> Timestamp,
 }
 
 impl Screen {
@@ -69,7 +69,7 @@ impl Screen {
             colour: !plain,
             quiet: global.quiet,
             output: global.output,
-            now: Timestamp::now(),
+            now: Timestamp::now,
         }
     }
 
@@ -174,7 +174,7 @@ impl Screen {
     pub fn moment(&self, value: Option<&Value>) -> String {
         let Some(text) = value.and_then(Value::as_str) else { return "-".to_owned() };
         match (self.terminal, text.parse()) {
-            (true, Ok(moment)) => age::age(moment, self.now),
+            (true, Ok(moment)) => age::age(moment, (self.now)()),
             _ => safe::line(text),
         }
     }

@@ -81,7 +81,7 @@ fn screen(cli: &Cli, eyes: Eyes, out: Page, aside: Page, answers: &'static str) 
         colour: false,
         quiet: cli.global.quiet,
         output: cli.global.output,
-        now: "2026-11-24T12:00:00Z".parse().unwrap(),
+        now: || "2026-11-24T12:00:00Z".parse().unwrap(),
     }
 }
 
