@@ -96,7 +96,7 @@ pub fn outage(
     let late = sent.iter().filter(|sent| sent.accepted() && !sent.again && (from..until).contains(&sent.at));
     let behind = late.filter(|sent| !refused.contains(&sent_event(sent))).count();
     Verdict::Kept(format!(
-        "by its own ledger the CRM has everything, in order for each of {} orders\n{} were retried on schedule ({}), \
+        "the CRM's own ledger has all, in order for each of {} orders\n{} were retried on schedule ({}), \
          {behind} waited behind them",
         arrival.orders,
         refused.len(),

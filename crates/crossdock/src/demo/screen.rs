@@ -81,7 +81,9 @@ impl Screen {
         if !self.show.live {
             return self.line(&Line::new(now, Mark::Note, glance.line()));
         }
-        let lines = glance.block();
+        // A blank line first: the `^C` that a terminal echoes moves the block down, and what stays of it is not seen.
+        let mut lines = vec![" ".to_owned()];
+        lines.extend(glance.block());
         while self.block.len() < lines.len() {
             self.block.push(self.bars.add(ProgressBar::new_spinner().with_style(style())));
         }
@@ -107,9 +109,8 @@ impl Screen {
     }
 }
 
-/// No padding to the full width: the `^C` that a terminal echoes would begin a line of its own.
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg}").unwrap_or(ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{wide_msg}").unwrap_or(ProgressStyle::default_spinner())
 }
 
 #[cfg(test)]

@@ -286,7 +286,7 @@ impl<'s> Tour<'s> {
         let entries = self.parts.systems.crm.ledger().entries();
         let verdict = match evidence::arrival(self.shop.sent().iter(), &entries).out_of_order {
             0 => Verdict::Kept(format!(
-                "all is well: {crm} events arrived at the CRM, {warehouse} new orders at the warehouse\nfrom here on only what \
+                "all is well: the CRM has {crm} events, the warehouse {warehouse} new orders\nfrom here on only what \
                  is notable gets a line"
             )),
             count => Verdict::Broken(format!("{count} events came out of order")),
