@@ -5,9 +5,9 @@ use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::json;
 
-use crate::harness::{Reply, Server};
+use crate::harness::{Bench, Reply};
 
-async fn with(server: &Server, method: Method, path: &str, headers: &[(&str, &str)]) -> Reply {
+async fn with(server: &Bench, method: Method, path: &str, headers: &[(&str, &str)]) -> Reply {
     let mut request = server.request(method, path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -18,7 +18,7 @@ async fn with(server: &Server, method: Method, path: &str, headers: &[(&str, &st
 #[tokio::test]
 async fn a_rebound_name_drives_nothing() {
     let server =
-        Server::with(ApiOptions { allowed_hosts: vec!["hub.example".to_owned()], ..ApiOptions::default() })
+        Bench::with(ApiOptions { allowed_hosts: vec!["hub.example".to_owned()], ..ApiOptions::default() })
             .await;
     for path in ["/", "/v1/status", "/v1/nothing"] {
         with(&server, Method::GET, path, &[("host", "evil.example")]).await.problem(421, "misdirected");
@@ -34,7 +34,7 @@ async fn a_rebound_name_drives_nothing() {
 
 #[tokio::test]
 async fn a_request_without_a_single_host_is_refused() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     for head in [
         "GET /v1/status HTTP/1.1\r\n\r\n",
         "GET /v1/status HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n",
@@ -48,7 +48,7 @@ async fn a_request_without_a_single_host_is_refused() {
 
 #[tokio::test]
 async fn another_sites_page_drives_nothing() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let own = format!("http://{}", server.address);
     for headers in
         [[("origin", "https://evil.example")], [("origin", "null")], [("sec-fetch-site", "cross-site")]]
@@ -70,7 +70,7 @@ async fn another_sites_page_drives_nothing() {
 #[tokio::test]
 async fn a_token_opens_v1_and_nothing_else_asks_for_it() {
     let token = Some(SecretString::from("correct horse".to_owned()));
-    let server = Server::with(ApiOptions { token, ..ApiOptions::default() }).await;
+    let server = Bench::with(ApiOptions { token, ..ApiOptions::default() }).await;
     for given in
         ["", "Bearer", "Bearer wrong", "Bearer correct horse2", "Basic correct horse", "Bearer correct"]
     {
@@ -94,7 +94,7 @@ async fn a_token_opens_v1_and_nothing_else_asks_for_it() {
 
 #[tokio::test]
 async fn what_is_not_there_and_what_is_not_allowed_are_told_apart() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     for path in ["/nothing", "/v1", "/v1/", "/v1/status/", "/in/", "/in/a/b", "/v2/status"] {
         server.get(path).await.problem(404, "not-found");
     }
@@ -113,7 +113,7 @@ async fn what_is_not_there_and_what_is_not_allowed_are_told_apart() {
 
 #[tokio::test]
 async fn every_answer_has_the_id_of_its_request() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let sent = with(&server, Method::GET, "/v1/status", &[("x-request-id", "req-7")]).await;
     assert_eq!(sent.header("x-request-id"), "req-7");
     let (first, second) = (server.get("/health/live").await, server.get("/nothing").await);
@@ -127,7 +127,7 @@ async fn every_answer_has_the_id_of_its_request() {
 
 #[tokio::test]
 async fn input_is_shown_back_short_and_harmless() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let reply = server.get(&format!("/v1/events/{}", "%1b%5b31m".repeat(1000))).await;
     let problem = reply.problem(404, "not-found");
     let detail = problem["detail"].as_str().unwrap();
@@ -137,7 +137,7 @@ async fn input_is_shown_back_short_and_harmless() {
 
 #[tokio::test]
 async fn the_page_says_what_this_is_and_loads_nothing() {
-    let reply = Server::start().await.get("/").await;
+    let reply = Bench::start().await.get("/").await;
     assert_eq!((reply.status, reply.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(reply.text.contains("Crossdock") && !reply.text.contains("<script"));
     assert!(reply.header("content-security-policy").contains("default-src 'none'"));

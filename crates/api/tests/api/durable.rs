@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crossdock_api::ApiOptions;
-use crossdock_core::{LetterState, Settlement, Settlements, SystemClock, Topic};
+use crossdock_core::{FlowName, Settlement, Settlements, SystemClock, Topic};
 use crossdock_embedded::{Embedded, Options};
-use crossdock_engine::Hub;
+use crossdock_engine::{Hub, Stores};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Server, plan, stores};
+use crate::harness::{Server, plan};
 use crate::resources::{ids, letter};
 
 struct Durable {
@@ -29,6 +29,18 @@ async fn start() -> Durable {
     Durable { server: Server::of(hub, ApiOptions::default()).await, store, _folder: folder }
 }
 
+fn stores(store: &Arc<Embedded>) -> Stores {
+    Stores {
+        outbox: store.clone(),
+        settlements: store.clone(),
+        held: store.clone(),
+        dead_letters: store.clone(),
+        replays: store.clone(),
+        connections: store.clone(),
+        event_log: store.clone(),
+    }
+}
+
 impl Durable {
     /// Publishes events with ids from 1.
     async fn publish(&self, count: u64) {
@@ -42,7 +54,7 @@ impl Durable {
     /// Makes dead letters of events that are there, each group with three.
     async fn bury(&self, count: u64) {
         let bury = |n: u64| {
-            let letter = letter(n, &format!("g{}", (n - 1) / 3), LetterState::Open);
+            let letter = letter(n, &format!("g{}", (n - 1) / 3));
             Settlement::DeadLetter { letter: Arc::new(letter), held: None, replay: None }
         };
         self.store.settle((1..=count).map(bury).collect()).await.unwrap();
@@ -111,6 +123,22 @@ async fn dead_letters_are_counted_given_up_and_still_shown() {
         (&letter["id"], &letter["state"], &letter["cloudevent"]["id"]),
         (&json!("d2"), &json!("discarded"), &json!("e2"))
     );
+}
+
+#[tokio::test]
+async fn an_event_that_is_dead_in_several_flows_is_not_taken_for_one_of_them() {
+    let durable = start().await;
+    durable.publish(1).await;
+    durable.bury(1).await;
+    let mut other = letter(1, "g9");
+    other.id = "d2".to_owned();
+    other.flow = FlowName::new("everything").unwrap();
+    let letter = Settlement::DeadLetter { letter: Arc::new(other), held: None, replay: None };
+    durable.store.settle(vec![letter]).await.unwrap();
+    let problem = durable.server.get("/v1/dead-letters/e1").await.problem(409, "conflict");
+    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("d1, d2")), "{problem}");
+    durable.server.post("/v1/replay-tests", &json!({ "dead_letter": "e1" })).await.problem(409, "conflict");
+    durable.server.post("/v1/replay-tests", &json!({ "dead_letter": "e7" })).await.problem(404, "not-found");
 }
 
 #[tokio::test]

@@ -4,11 +4,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crossdock_api::ApiOptions;
 use crossdock_codec::CloudEvents;
-use crossdock_core::{
-    ConnectionName, Connections, DeadLetters, EventLog, HeldEvents, Outbox, Replays, Settlements,
-    SystemClock, Topic,
-};
+use crossdock_core::{ConnectionName, EventLog, LoggedEvent, PageRequest, SystemClock, Topic};
 use crossdock_engine::{ConnectionPlan, Hub, Plan, Stores};
+use crossdock_testkit::{Disk, Memory, Setup};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::{
@@ -19,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::fake::{Memory, Vendor};
+use crate::fake::{Moody, Vendor};
 
 /// How long anything may take that happens by itself.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,35 +25,21 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A running API.
 pub struct Server {
     pub address: SocketAddr,
-    pub hub: Arc<Hub>,
     pub shutdown: CancellationToken,
     pub served: JoinHandle<()>,
-    /// What is behind it; empty and unused if the hub was brought along.
-    pub memory: Arc<Memory>,
     client: Client,
 }
 
 impl Server {
-    pub async fn start() -> Self {
-        Self::with(ApiOptions::default()).await
-    }
-
-    pub async fn with(options: ApiOptions) -> Self {
-        let memory = Arc::new(Memory::default());
-        let hub =
-            Hub::start(plan(), memory.clone(), stores(&memory), Arc::new(SystemClock)).await.expect("a hub");
-        Self { memory, ..Self::of(hub, options).await }
-    }
-
     /// An API in front of a hub.
     pub async fn of(hub: Arc<Hub>, options: ApiOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let router = crossdock_api::router(hub.clone(), Arc::new(CloudEvents), options.clone());
+        let router = crossdock_api::router(hub, Arc::new(CloudEvents), options.clone());
         let served = tokio::spawn(crossdock_api::serve(listener, router, options, shutdown.clone()));
         let client = Client::builder().timeout(PATIENCE).no_proxy().build().expect("a client");
-        Self { address, hub, shutdown, served, memory: Arc::default(), client }
+        Self { address, shutdown, served, client }
     }
 
     /// A request to a path.
@@ -86,14 +70,9 @@ impl Server {
     pub async fn connect(&self) -> Raw {
         Raw { stream: TcpStream::connect(self.address).await.expect("a connection"), read: Vec::new() }
     }
-
-    /// The data of every event that was taken.
-    pub fn taken(&self) -> Vec<String> {
-        let log = self.memory.log.lock().unwrap();
-        log.iter().map(|logged| String::from_utf8_lossy(&logged.event.data).into_owned()).collect()
-    }
 }
 
+/// Two connections that take webhooks, one topic, no flow.
 pub fn plan() -> Plan {
     let connection = |name: &str| {
         Arc::new(ConnectionPlan {
@@ -107,20 +86,79 @@ pub fn plan() -> Plan {
     Plan {
         flows: Vec::new(),
         connections: vec![connection("shop"), connection("tracker")],
-        topics: vec![Topic::new("orders").expect("a name")],
+        topics: vec![orders()],
     }
 }
 
-pub fn stores<S>(store: &Arc<S>) -> Stores
-where
-    S: Outbox + Settlements + HeldEvents + DeadLetters + Replays + Connections + EventLog + 'static,
-{
+fn orders() -> Topic {
+    Topic::new("orders").expect("a name")
+}
+
+/// An API on a store in memory.
+pub struct Bench {
+    pub server: Server,
+    pub hub: Arc<Hub>,
+    pub store: Arc<Moody>,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Bench {
+    pub async fn start() -> Self {
+        Self::with(ApiOptions::default()).await
+    }
+
+    pub async fn with(options: ApiOptions) -> Self {
+        let memory = Memory::open(Disk::default(), &setup());
+        let store = Arc::new(Moody::new(memory.clone()));
+        let stores = stores(&store);
+        let hub = Hub::start(plan(), Arc::new(memory), stores, Arc::new(SystemClock)).await.expect("a hub");
+        Self { server: Server::of(hub.clone(), options).await, hub, store }
+    }
+
+    /// The data of every event that was taken, the oldest first.
+    pub async fn taken(&self) -> Vec<String> {
+        let page = EventLog::list(&self.store.memory, None, PageRequest::first(1000))
+            .await
+            .expect("the store reads");
+        let data = |logged: &LoggedEvent| String::from_utf8_lossy(&logged.event.data).into_owned();
+        page.items.iter().rev().map(data).collect()
+    }
+
+    /// What people did: who, why, and to how many.
+    pub fn acts(&self) -> Vec<(String, String, u64)> {
+        self.store.memory.audit().into_iter().map(|(act, _, count)| (act.actor, act.reason, count)).collect()
+    }
+}
+
+fn setup() -> Setup {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    Setup {
+        partitions: 1,
+        topics: vec![orders(), Topic::new("in.shop").expect("a name")],
+        groups: Vec::new(),
+        event_bytes_max: 2 << 20,
+        queue_events_max: 1000,
+        dedupe_window: DAY,
+        retention: DAY,
+        clock: Arc::default(),
+    }
+}
+
+fn stores(store: &Arc<Moody>) -> Stores {
+    let memory = Arc::new(store.memory.clone());
     Stores {
         outbox: store.clone(),
-        settlements: store.clone(),
-        held: store.clone(),
-        dead_letters: store.clone(),
-        replays: store.clone(),
+        settlements: memory.clone(),
+        held: memory.clone(),
+        dead_letters: memory.clone(),
+        replays: memory,
         connections: store.clone(),
         event_log: store.clone(),
     }

@@ -7,7 +7,7 @@ use crossdock_core::PublishError;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server};
+use crate::harness::{Bench, Reply};
 
 const ONE: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
@@ -16,7 +16,7 @@ fn event(id: &str) -> Value {
     json!({ "specversion": "1.0", "id": id, "source": "/test", "type": "test.made", "data": { "id": id } })
 }
 
-async fn webhook(server: &Server, connection: &str, headers: &[(&str, &str)], body: &'static str) -> Reply {
+async fn webhook(server: &Bench, connection: &str, headers: &[(&str, &str)], body: &'static str) -> Reply {
     let mut request = server.request(Method::POST, &format!("/in/{connection}?a=b")).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -26,7 +26,7 @@ async fn webhook(server: &Server, connection: &str, headers: &[(&str, &str)], bo
 
 #[tokio::test]
 async fn a_structured_event_is_taken_and_the_second_time_known() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let first = server.publish(ONE, event("1").to_string()).await;
     assert_eq!(
         (first.status, first.json()),
@@ -34,23 +34,23 @@ async fn a_structured_event_is_taken_and_the_second_time_known() {
     );
     let second = server.publish(ONE, event("1").to_string()).await;
     assert_eq!((second.status, &second.json()["items"][0]["status"]), (202, &json!("duplicate")));
-    assert_eq!(server.taken(), [r#"{"id":"1"}"#]);
+    assert_eq!(server.taken().await, [r#"{"id":"1"}"#]);
 }
 
 #[tokio::test]
 async fn a_binary_event_keeps_its_bytes() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let request = server.request(Method::POST, "/v1/topics/orders/events").body("{ \"n\": 1.0 }");
     let headers = [("ce-specversion", "1.0"), ("ce-id", "b1"), ("ce-source", "/s"), ("ce-type", "t")];
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let reply = Reply::of(request.header("content-type", "application/json").send().await.unwrap()).await;
     assert_eq!((reply.status, &reply.json()["items"][0]["id"]), (202, &json!("b1")));
-    assert_eq!(server.taken(), ["{ \"n\": 1.0 }"]);
+    assert_eq!(server.taken().await, ["{ \"n\": 1.0 }"]);
 }
 
 #[tokio::test]
 async fn a_batch_has_a_result_for_each_event_in_its_order() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let mut bad = event("bad");
     bad["type"] = json!(7);
     let reply = server.publish(BATCH, json!([event("1"), bad, event("2"), event("1")]).to_string()).await;
@@ -59,18 +59,18 @@ async fn a_batch_has_a_result_for_each_event_in_its_order() {
     let statuses: Vec<_> = (0..4).map(|n| items[n]["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["accepted", "refused", "accepted", "duplicate"]);
     assert_eq!(items[1]["problem"]["pointer"], "/1/type");
-    assert_eq!(server.taken().len(), 2);
+    assert_eq!(server.taken().await.len(), 2);
 }
 
 #[tokio::test]
 async fn an_empty_batch_is_taken() {
-    let reply = Server::start().await.publish(BATCH, "[]").await;
+    let reply = Bench::start().await.publish(BATCH, "[]").await;
     assert_eq!((reply.status, reply.json()), (202, json!({ "items": [] })));
 }
 
 #[tokio::test]
 async fn a_batch_of_which_nothing_is_taken_is_a_problem_with_its_items() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let problem = server.publish(BATCH, "[{}, 7]").await.problem(400, "malformed");
     assert_eq!(problem["pointer"], "/0/specversion");
     assert_eq!(problem["items"].as_array().map(Vec::len), Some(2));
@@ -78,7 +78,7 @@ async fn a_batch_of_which_nothing_is_taken_is_a_problem_with_its_items() {
 
 #[tokio::test]
 async fn what_is_no_event_is_refused_with_its_place() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     for (media_type, body, pointer) in [
         (ONE, "", ""),
         (ONE, "{\"specversion\":", ""),
@@ -94,12 +94,12 @@ async fn what_is_no_event_is_refused_with_its_place() {
         let problem = server.publish(media_type, body).await.problem(400, "malformed");
         assert_eq!(problem["pointer"], pointer, "{media_type} {body}: {problem}");
     }
-    assert!(server.taken().is_empty());
+    assert!(server.taken().await.is_empty());
 }
 
 #[tokio::test]
 async fn an_unknown_name_is_answered_with_the_one_that_was_meant() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let problem = server.post("/v1/topics/ordres/events", &json!({})).await.problem(404, "not-found");
     assert_eq!((&problem["nearest"], &problem["known"]), (&json!("orders"), &json!(["orders"])));
     let problem = webhook(&server, "shpo", &[], "{}").await.problem(404, "not-found");
@@ -110,30 +110,30 @@ async fn an_unknown_name_is_answered_with_the_one_that_was_meant() {
 
 #[tokio::test]
 async fn a_webhook_is_taken_once() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let headers = [("x-signature", "good"), ("x-delivery", "d1")];
     let first = webhook(&server, "shop", &headers, "{ \"a\":1}").await;
     assert_eq!((first.status, first.json()), (202, json!({ "accepted": 1, "duplicates": 0 })));
     let again = webhook(&server, "shop", &headers, "{ \"a\":1}").await;
     assert_eq!((again.status, again.json()), (202, json!({ "accepted": 0, "duplicates": 1 })));
-    assert_eq!(server.taken(), ["{ \"a\":1}"]);
+    assert_eq!(server.taken().await, ["{ \"a\":1}"]);
 }
 
 #[tokio::test]
 async fn a_webhook_that_is_not_the_vendors_is_refused() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     webhook(&server, "shop", &[], "{}").await.problem(401, "unauthorized");
     webhook(&server, "shop", &[("x-signature", "bad"), ("x-delivery", "1")], "{}")
         .await
         .problem(401, "unauthorized");
     let problem = webhook(&server, "shop", &[("x-signature", "good")], "{}").await.problem(400, "malformed");
     assert_eq!(problem["pointer"], "/id");
-    assert!(server.taken().is_empty());
+    assert!(server.taken().await.is_empty());
 }
 
 #[tokio::test]
 async fn a_handshake_is_answered_as_the_connector_says() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let reply = webhook(&server, "shop", &[("x-signature", "good")], "hello").await;
     assert_eq!((reply.status, reply.header("content-type")), (200, "text/plain"));
     assert_eq!(reply.text, "POST /in/shop?a=b");
@@ -141,20 +141,20 @@ async fn a_handshake_is_answered_as_the_connector_says() {
 
 #[tokio::test]
 async fn a_packed_body_is_unpacked_and_counted_after_that() {
-    let server = Server::with(ApiOptions { body_bytes_max: 10_000, ..ApiOptions::default() }).await;
+    let server = Bench::with(ApiOptions { body_bytes_max: 10_000, ..ApiOptions::default() }).await;
     let send = |coding: &'static str, body: Vec<u8>| {
         let request = server.request(Method::POST, "/v1/topics/orders/events").header("content-type", ONE);
         request.header("content-encoding", coding).body(body).send()
     };
     let reply = Reply::of(send("gzip", gzip(event("1").to_string().as_bytes())).await.unwrap()).await;
-    assert_eq!((reply.status, server.taken()), (202, vec![r#"{"id":"1"}"#.to_owned()]));
+    assert_eq!((reply.status, server.taken().await), (202, vec![r#"{"id":"1"}"#.to_owned()]));
     let mut large = event("2");
     large["data"] = json!("x".repeat(10_000));
     let reply = Reply::of(send("gzip", gzip(large.to_string().as_bytes())).await.unwrap()).await;
     reply.problem(413, "too-large");
     Reply::of(send("gzip", b"{}".to_vec()).await.unwrap()).await.problem(400, "malformed");
     Reply::of(send("br", b"{}".to_vec()).await.unwrap()).await.problem(415, "unsupported-media-type");
-    assert_eq!(server.taken().len(), 1);
+    assert_eq!(server.taken().await.len(), 1);
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -165,13 +165,13 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_store_that_cannot_write_is_told_as_503_with_a_time_to_come_again() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     for (refusal, kind) in [
         (PublishError::Unavailable("the disk is full".to_owned()), "unavailable"),
         (PublishError::Unknown, "unavailable"),
         (PublishError::Busy, "busy"),
     ] {
-        *server.memory.refusal.lock().unwrap() = Some(refusal);
+        *server.store.refusal.lock().unwrap() = Some(refusal);
         let reply = server.publish(ONE, event("1").to_string()).await;
         reply.problem(503, kind);
         assert_eq!(reply.header("retry-after"), "1");
@@ -180,20 +180,20 @@ async fn a_store_that_cannot_write_is_told_as_503_with_a_time_to_come_again() {
     }
     let partly = server.publish(BATCH, json!([event("1"), event("always")]).to_string()).await;
     assert_eq!((partly.status, &partly.json()["items"][0]["problem"]["status"]), (207, &json!(503)));
-    *server.memory.refusal.lock().unwrap() = None;
+    *server.store.refusal.lock().unwrap() = None;
     assert_eq!(server.publish(ONE, event("1").to_string()).await.status, 202);
 }
 
 #[tokio::test]
 async fn an_event_that_is_too_large_for_the_store_is_told_so() {
-    let server = Server::start().await;
-    *server.memory.refusal.lock().unwrap() = Some(PublishError::TooLarge { bytes: 9, bytes_max: 8 });
+    let server = Bench::start().await;
+    *server.store.refusal.lock().unwrap() = Some(PublishError::TooLarge { bytes: 9, bytes_max: 8 });
     server.publish(ONE, event("1").to_string()).await.problem(413, "too-large");
 }
 
 #[tokio::test]
 async fn more_events_than_the_rate_wait_and_are_told_how_long() {
-    let server = Server::with(ApiOptions { rate: Some(3.0), ..ApiOptions::default() }).await;
+    let server = Bench::with(ApiOptions { rate: Some(3.0), ..ApiOptions::default() }).await;
     let five: Vec<_> = (0..30).map(|n| event(&n.to_string())).collect();
     assert_eq!(server.publish(BATCH, json!(five).to_string()).await.status, 202, "a batch passes whole");
     let reply = server.publish(ONE, event("next").to_string()).await;
@@ -207,7 +207,7 @@ async fn more_events_than_the_rate_wait_and_are_told_how_long() {
 
 #[tokio::test]
 async fn a_hub_that_stops_takes_nothing_and_says_so() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     assert!(server.hub.stop(std::time::Duration::from_secs(1)).await);
     let reply = server.publish(ONE, event("1").to_string()).await;
     reply.problem(503, "stopping");
@@ -218,5 +218,5 @@ async fn a_hub_that_stops_takes_nothing_and_says_so() {
     server.get("/health/ready").await.problem(503, "stopping");
     assert_eq!(server.get("/health/live").await.status, 200);
     assert_eq!(server.get("/v1/status").await.json()["state"], "stopping");
-    assert!(server.taken().is_empty());
+    assert!(server.taken().await.is_empty());
 }

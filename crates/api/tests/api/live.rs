@@ -7,9 +7,9 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::{PATIENCE, Reply, Server};
+use crate::harness::{Bench, PATIENCE, Reply};
 
-async fn open(server: &Server) -> Response {
+async fn open(server: &Bench) -> Response {
     let response = server.request(Method::GET, "/v1/moments").send().await.expect("an answer");
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     response
@@ -32,7 +32,7 @@ async fn next(stream: &mut Response) -> Value {
 
 #[tokio::test]
 async fn what_comes_in_is_seen_as_it_happens() {
-    let server = Server::start().await;
+    let server = Bench::start().await;
     let mut stream = open(&server).await;
     let event = json!({ "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "partitionkey": "k", "data": "secret" });
     server.publish("application/cloudevents+json", event.to_string()).await;
@@ -47,7 +47,7 @@ async fn what_comes_in_is_seen_as_it_happens() {
 
 #[tokio::test]
 async fn receivers_are_bounded_and_a_place_becomes_free() {
-    let server = Server::with(ApiOptions { receivers_max: 1, ..ApiOptions::default() }).await;
+    let server = Bench::with(ApiOptions { receivers_max: 1, ..ApiOptions::default() }).await;
     let first = open(&server).await;
     let refused = server.get("/v1/moments").await;
     refused.problem(429, "too-many-receivers");
@@ -67,10 +67,10 @@ async fn receivers_are_bounded_and_a_place_becomes_free() {
 
 #[tokio::test]
 async fn the_stream_ends_when_the_server_shuts_down() {
-    let server = Server::with(ApiOptions { drain: Duration::from_secs(60), ..ApiOptions::default() }).await;
+    let server = Bench::with(ApiOptions { drain: Duration::from_secs(60), ..ApiOptions::default() }).await;
     let mut stream = open(&server).await;
     server.shutdown.cancel();
     let end = timeout(PATIENCE, stream.chunk()).await.expect("in time");
     assert!(end.expect("a clean end").is_none());
-    timeout(PATIENCE, server.served).await.expect("long before the drain is over").expect("no panic");
+    timeout(PATIENCE, server.server.served).await.expect("long before the drain is over").expect("no panic");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossdock_api::ApiOptions;
 use tokio::time::timeout;
 
-use crate::harness::{PATIENCE, Server};
+use crate::harness::{Bench, PATIENCE};
 
 const BODY: &str = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
 
@@ -18,7 +18,7 @@ fn head() -> String {
 
 #[tokio::test]
 async fn idle_connections_close_at_once_and_a_request_that_is_out_finishes() {
-    let server = Server::with(ApiOptions { drain: Duration::from_secs(60), ..ApiOptions::default() }).await;
+    let server = Bench::with(ApiOptions { drain: Duration::from_secs(60), ..ApiOptions::default() }).await;
     let mut idle = server.connect().await;
     idle.send("GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n").await;
     idle.answer().await;
@@ -32,20 +32,20 @@ async fn idle_connections_close_at_once_and_a_request_that_is_out_finishes() {
     busy.send(&BODY[10..]).await;
     let answer = busy.rest().await;
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
-    timeout(PATIENCE, server.served).await.expect("it ends").expect("no panic");
+    timeout(PATIENCE, server.server.served).await.expect("it ends").expect("no panic");
 }
 
 #[tokio::test]
 async fn a_request_that_does_not_end_is_cut_off_after_the_drain() {
     let drain = Duration::from_millis(300);
-    let server = Server::with(ApiOptions { drain, ..ApiOptions::default() }).await;
+    let server = Bench::with(ApiOptions { drain, ..ApiOptions::default() }).await;
     let mut stuck = server.connect().await;
     stuck.send(head() + &BODY[..10]).await;
     server.get("/health/live").await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let began = Instant::now();
     server.shutdown.cancel();
-    timeout(PATIENCE, server.served).await.expect("it ends").expect("no panic");
+    timeout(PATIENCE, server.server.served).await.expect("it ends").expect("no panic");
     assert!(began.elapsed() >= drain);
     assert_eq!(stuck.rest().await, "");
 }
