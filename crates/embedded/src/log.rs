@@ -80,16 +80,16 @@ impl PartitionLog {
         }
     }
 
-    /// Events from `from` on if they are in memory: at most `count_max`, about `bytes_max` bytes.
+    /// Events from `from` on if they are in memory: at most `count_max`, and `bytes_max` bytes unless it is one event.
     pub(crate) fn newest(&self, from: Offset, count_max: usize, bytes_max: usize) -> Option<Vec<Arc<Event>>> {
         let tail = self.lock();
         let first = tail.end - tail.newest.len() as u64;
         let skip = usize::try_from(from.checked_sub(first)?).ok()?;
         let mut bytes = 0;
         let within = |event: &&Arc<Event>| {
-            let fits = bytes < bytes_max;
+            let first = bytes == 0;
             bytes += event.weight();
-            fits
+            first || bytes <= bytes_max
         };
         Some(tail.newest.iter().skip(skip).take(count_max).take_while(within).cloned().collect())
     }

@@ -19,7 +19,7 @@ use crate::{
     place::Place,
 };
 
-/// The most deliveries in one batch, and the bytes at which one is full.
+/// The most deliveries in one batch, and its bytes unless it is a single one.
 const BATCH_MAX: usize = 512;
 const BATCH_BYTES: usize = 256 * 1024;
 
@@ -203,16 +203,17 @@ async fn page(
     .bind(Place::new(log.part, 0).0)
     .bind(Place::end_of(log.part))
     .fetch(&inner.readers);
-    let (mut events, mut bytes) = (Vec::new(), 0);
-    while bytes < BATCH_BYTES && events.len() < BATCH_MAX {
+    let (mut events, mut bytes, mut full) = (Vec::new(), 0, false);
+    while !full {
         let Some(row) = rows.try_next().await.map_err(failed)? else { break };
         let mut offset = Place(row.get(0)).offset();
         let skip = from.saturating_sub(offset) as usize;
         offset += skip as u64;
         let read = pack::open(row.get(1), skip, |event| {
             // A pack may hold more than the batch has room for; the rest is read next time.
-            if events.len() < BATCH_MAX && (bytes < BATCH_BYTES || events.is_empty()) {
-                bytes += event.weight();
+            bytes += event.weight();
+            full |= events.len() == BATCH_MAX || (bytes > BATCH_BYTES && !events.is_empty());
+            if !full {
                 events.push((offset, event));
                 offset += 1;
             }

@@ -213,11 +213,12 @@ impl Writer {
     fn finish(&mut self, commit: Commit, result: Result<(), sqlx::Error>) -> Option<oneshot::Sender<()>> {
         match result {
             Ok(()) => {
-                commit.staged.committed(&self.recent);
+                // The run holds what was in memory before this commit, so that goes first.
                 if let Some(merged) = commit.merged {
                     self.runs.merged(merged);
                     self.recent.lock().clear();
                 }
+                commit.staged.committed(&self.recent);
                 for (task, result) in commit.tasks {
                     task.answer(result);
                 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crossdock_core::{Event, LoggedEvent, PageRequest, StoreError, Topic};
+use crossdock_core::{Delivery, Event, LoggedEvent, PageRequest, Published, StoreError, Topic};
 
 use crate::{
     HasEventLog, Setup,
     eventually::eventually,
     reader::{Reader, publish},
-    sample::{SECOND, billing, event, flow, now, orders, setup_of, topic, whole_event},
+    sample::{SECOND, billing, event, events, flow, now, orders, setup_of, topic, whole_event},
 };
 
 fn setup() -> Setup {
@@ -174,4 +174,72 @@ pub async fn completion_is_the_flows_own<S: HasEventLog>() {
         .await;
         subject = subject.reopen(&setup).await;
     }
+}
+
+/// What every group is finished with goes when it is old enough, and is a duplicate all the same to the end of the window;
+/// what is unfinished stays, whoever has not finished it.
+pub async fn finished_events_go_and_stay_known<S: HasEventLog>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    let mut billing_reader = Reader::join(&subject, &setup, &billing()).await;
+    let mut audit = Reader::join(&subject, &setup, &flow("audit")).await;
+    let (done, open) = two_keys(&subject, &mut billing_reader, &mut audit).await;
+    let call = [events(&done, 1..20), events(&open, 1..20)].concat();
+    publish(subject.broker().as_ref(), &orders(), call.clone()).await;
+    for delivery in billing_reader.take(38).await {
+        delivery.complete();
+    }
+    let kept: Vec<_> =
+        audit.take(38).await.into_iter().filter_map(|delivery| finish_unless(delivery, &open)).collect();
+    assert_eq!(kept.len(), 19);
+    drop((kept, billing_reader, audit));
+    for _ in 0..2 {
+        setup.clock.advance(2 * setup.retention);
+        subject = subject.reopen(&setup).await;
+        eventually("finished events go", async || {
+            let left =
+                subject.event_log().find(&format!("{done}-7")).await.map_err(|error| error.to_string())?;
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?} is there")) }
+        })
+        .await;
+        for n in 1..20 {
+            let found = subject.event_log().find(&format!("{open}-{n}")).await.expect("the log reads");
+            assert_eq!(found.len(), 1, "{open}-{n} is not finished");
+        }
+        let again = subject.outbox().append(&orders(), call.clone()).await;
+        assert!(again.iter().all(|answer| *answer == Ok(Published::Duplicate)), "{again:?}");
+        subject = subject.crash(&setup).await;
+    }
+    let mut audit = Reader::join(&subject, &setup, &flow("audit")).await;
+    let came = audit.take(19).await;
+    let names: Vec<_> = (1..20).map(|n| format!("{open}-{n}")).collect();
+    assert_eq!(came.iter().map(|delivery| delivery.event.id.clone()).collect::<Vec<_>>(), names);
+}
+
+/// Finishes a delivery, or gives it back if it has this key.
+fn finish_unless(delivery: Delivery, key: &str) -> Option<Delivery> {
+    if delivery.event.key.as_deref() == Some(key) {
+        return Some(delivery);
+    }
+    delivery.complete();
+    None
+}
+
+/// Two keys in different partitions; everything that it takes to find them is finished.
+async fn two_keys<S: HasEventLog>(subject: &S, one: &mut Reader, other: &mut Reader) -> (String, String) {
+    let mut found: Vec<(String, u32)> = Vec::new();
+    for n in 0..64 {
+        let key = format!("key{n}");
+        publish(subject.broker().as_ref(), &orders(), events(&key, 0..1)).await;
+        let partition = one.batch().await;
+        let number = partition.partition.number;
+        partition.deliveries.into_iter().chain(other.take(1).await).for_each(Delivery::complete);
+        if found.iter().all(|(_, partition)| *partition != number) {
+            found.push((key, number));
+        }
+        if let [(one, _), (other, _)] = found.as_slice() {
+            return (one.clone(), other.clone());
+        }
+    }
+    panic!("64 keys share one of two partitions");
 }

@@ -179,5 +179,6 @@ suite! { $
         a_foreign_log_cursor_is_refused
         events_are_found_by_their_id
         completion_is_the_flows_own
+        finished_events_go_and_stay_known
     }
 }

@@ -80,6 +80,7 @@ impl Memory {
             self.begin(log, group, topics);
         }
         self.restart_defects(log);
+        self.forget(log);
     }
 
     /// Remembers where a group begins in partitions that are new to it.
@@ -100,17 +101,22 @@ impl Memory {
                 if self.has(Defect::StartForgotten) && completed.gap() == 0 {
                     *completed = Completed::from(log.ends[partition]);
                 }
-                if self.has(Defect::RetentionTakesUnfinished) {
-                    let now = self.0.clock.now();
-                    let old = |logged: &LoggedEvent| {
-                        now.duration_since(logged.accepted_at)
-                            > self.0.options.retention.try_into().expect("days")
-                    };
-                    if let Some(events) = log.partitions.get_mut(partition) {
-                        events.retain(|_, logged| !old(logged));
-                    }
-                }
             }
+        }
+    }
+
+    /// Drops what every group is finished with and what is older than the retention.
+    fn forget(&self, log: &mut Log) {
+        let now = self.0.clock.now();
+        let retention = i64::try_from(self.0.options.retention.as_secs()).expect("days");
+        let Log { partitions, groups, .. } = log;
+        for (partition, events) in partitions {
+            events.retain(|offset, logged| {
+                let mut progress = groups.values().filter_map(|progress| progress.get(partition));
+                let finished = self.has(Defect::RetentionTakesUnfinished)
+                    || progress.all(|completed| *offset < completed.mark());
+                !finished || now.duration_since(logged.accepted_at).as_secs() <= retention
+            });
         }
     }
 

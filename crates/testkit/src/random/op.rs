@@ -119,7 +119,9 @@ impl Op {
             90..93 => {
                 let states =
                     [ReplayState::Running, ReplayState::Paused, ReplayState::Cancelled, ReplayState::Failed];
-                Self::Change(replay, *states.choose(random).expect("four"), random.random_bool(0.5))
+                // A wish that is wrong in two ways may be refused for either: no replay, or nothing to wish for.
+                let there = if replay < model.replays.len() { 4 } else { 3 };
+                Self::Change(replay, states[random.random_range(0..there)], random.random_bool(0.5))
             }
             93..95 => Self::Rate(replay, random.random_bool(0.5).then_some(0.25)),
             95..98 => Self::Reopen,
