@@ -225,7 +225,7 @@ async fn add(
     number: LetterNumber,
     attempts: &[Attempt],
 ) -> Result<(), Failure> {
-    sqlx::query("UPDATE letters SET tries = ? WHERE number = ? AND tries <> ?1")
+    sqlx::query("UPDATE letters SET tries = ?1 WHERE number = ?2 AND tries <> ?1")
         .bind(attempts.len() as i64)
         .bind(number)
         .execute(&mut *connection)
