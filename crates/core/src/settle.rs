@@ -27,7 +27,8 @@ pub struct MappedRequest {
 #[derive(Debug, Clone)]
 pub enum Settlement {
     /// Hold these deliveries, in this order: the head of a key and all that is queued behind it, or one more event for
-    /// a key that is held already. A delivery that is held already (same flow and position) is left as it is.
+    /// a key that is held already. A delivery that is held already (same flow and position) is left as it is; an item of a
+    /// replay is held only by a row that carries its ticket.
     Hold(Vec<NewHeld>),
     /// A held head failed again: keep it, with one more attempt, until `due`.
     Again {

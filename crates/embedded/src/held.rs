@@ -188,9 +188,12 @@ pub(crate) async fn hold(
     .await?;
     let mut ids: std::collections::HashMap<(i64, i64), HeldId> =
         written.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
-    let ids = new.iter().map(|row| ids.remove(&(row.place.0, row.flow))).collect();
-    for ticket in new.iter().filter_map(|row| row.held.replay.as_ref()) {
-        replays::hold_item(connection, ticket).await?;
+    let ids: Vec<_> = new.iter().map(|row| ids.remove(&(row.place.0, row.flow))).collect();
+    for (row, id) in new.iter().zip(&ids) {
+        // A row that was there before settles no replay, so the item is not held by it.
+        if let (Some(ticket), Some(_)) = (&row.held.replay, id) {
+            replays::hold_item(connection, ticket).await?;
+        }
     }
     Ok(ids)
 }
