@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::{HasBroker, Setup};
 
 /// How long a signal may take, under load.
-const SIGNAL_MAX: Duration = Duration::from_secs(20);
+const SIGNAL_MAX: Duration = Duration::from_secs(10);
 
 /// A subscription, and what came through it.
 pub(crate) struct Reader {
@@ -53,7 +53,7 @@ impl Reader {
     /// The next signal, checked and noted.
     pub(crate) async fn signal(&mut self) -> Signal {
         let signal = timeout(SIGNAL_MAX, self.subscription.next()).await;
-        let signal = signal.expect("something comes within 20 s").expect("the subscription goes on");
+        let signal = signal.expect("something comes within 10 s").expect("the subscription goes on");
         match &signal {
             Signal::Assigned(partitions) => {
                 for partition in partitions {

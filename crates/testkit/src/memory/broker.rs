@@ -168,7 +168,7 @@ impl Subscription for Membership {
             }
             changed.await;
             if self.memory.has(Defect::SlowWake) {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
     }

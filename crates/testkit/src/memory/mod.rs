@@ -88,7 +88,7 @@ pub enum Defect {
     HandOverAtOnce,
     /// The retention takes events that nobody has finished.
     RetentionTakesUnfinished,
-    /// A member is told of an event a second late.
+    /// A member is told of an event a fifth of a second late.
     SlowWake,
 }
 

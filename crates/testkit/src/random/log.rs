@@ -27,7 +27,7 @@ struct Member {
     given: BTreeSet<String>,
     /// Finished, and remembered whatever happens.
     safe: BTreeSet<String>,
-    /// Finished in this life.
+    /// Finished in this process: does not come again while it lives.
     fresh: BTreeSet<String>,
     /// Finished before a crash, which may have forgotten it: may come again or not.
     open: BTreeSet<String>,
@@ -125,12 +125,13 @@ impl<S: HasBroker + HasOutbox> World<S> {
                 continue;
             }
             assert!(member.given.insert(id.clone()), "{id} came twice in one life; {text}");
-            assert!(!member.safe.contains(&id), "{id} was finished; {text}");
+            let finished = member.safe.contains(&id) || member.fresh.contains(&id);
+            assert!(!finished, "{id} was finished; {text}");
             member.open.remove(&id);
             member.out.push(delivery);
         }
         for (key, taken) in &self.taken {
-            let known = [&member.given, &member.safe, &member.open];
+            let known = [&member.given, &member.safe, &member.fresh, &member.open];
             let missing: Vec<_> =
                 taken.iter().filter(|id| !known.iter().any(|known| known.contains(*id))).collect();
             assert!(missing.is_empty(), "{missing:?} did not come; {text}");
@@ -160,7 +161,10 @@ impl<S: HasBroker + HasOutbox> World<S> {
         self.note(format_args!("leave and join {n}"));
         let (subject, setup) = (&self.subject, &self.setup);
         let member = &mut self.members[n];
-        member.end_life(S::KEEPS_GAPS);
+        member.leave();
+        if !S::KEEPS_GAPS {
+            member.open.append(&mut member.fresh);
+        }
         let group = member.group.clone();
         member.reader = Reader::join(subject, setup, &group).await;
     }
@@ -168,7 +172,9 @@ impl<S: HasBroker + HasOutbox> World<S> {
     async fn restart(mut self, crash: bool) -> Self {
         self.note(format_args!("{}", if crash { "crash" } else { "reopen" }));
         for member in &mut self.members {
-            member.end_life(S::KEEPS_GAPS && !crash);
+            member.leave();
+            let finished = if S::KEEPS_GAPS && !crash { &mut member.safe } else { &mut member.open };
+            finished.append(&mut member.fresh);
         }
         let subject = self.subject;
         self.subject =
@@ -182,13 +188,11 @@ impl<S: HasBroker + HasOutbox> World<S> {
 }
 
 impl Member {
-    /// The subscription is gone: what is out comes again. What was finished does not, if all of it is `remembered`.
-    fn end_life(&mut self, remembered: bool) {
+    /// The subscription is gone: what is out comes again.
+    fn leave(&mut self) {
         self.reader.subscription = Box::new(Nobody);
         self.out.clear();
         self.given.clear();
-        let finished = if remembered { &mut self.safe } else { &mut self.open };
-        finished.append(&mut self.fresh);
     }
 }
 

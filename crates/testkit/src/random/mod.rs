@@ -50,10 +50,13 @@ async fn store_history<S: HasStore>(seed: u64) {
     let mut subject = Side::new(S::create(&setup).await);
     let mut model = Side::new(Memory::open(Disk::default(), &setup));
     let mut history = String::new();
-    for _ in 0..LENGTH {
+    for step in 0..LENGTH + Op::AT_THE_END {
         setup.clock.advance(Duration::from_millis(1));
-        let op = Op::any(&mut random, &model, now(&setup));
-        writeln!(history, "{}", op.short()).expect("a string takes everything");
+        let op = match step.checked_sub(LENGTH) {
+            None => Op::any(&mut random, &model, now(&setup)),
+            Some(n) => Op::at_the_end(n),
+        };
+        writeln!(history, "{}", op.line()).expect("a string takes everything");
         let expected = model.perform(&op, &setup).await;
         let answer = subject.perform(&op, &setup).await;
         assert_eq!(answer, expected, "CROSSDOCK_SEED={seed}; the history was:\n{history}");

@@ -114,25 +114,65 @@ impl Op {
                 )
             }
             79..84 => Self::Create(selection(random, model, now), random.random_bool(0.5).then_some(7.5)),
-            84..88 => Self::Items(replay),
-            88..90 => Self::Replays(random.random_range(1..4)),
-            90..93 => {
+            84..87 => Self::Items(replay),
+            87..89 => Self::Replays(random.random_range(1..4)),
+            89..94 => {
                 let states =
                     [ReplayState::Running, ReplayState::Paused, ReplayState::Cancelled, ReplayState::Failed];
                 // A wish that is wrong in two ways may be refused for either: no replay, or nothing to wish for.
                 let there = if replay < model.replays.len() { 4 } else { 3 };
                 Self::Change(replay, states[random.random_range(0..there)], random.random_bool(0.5))
             }
-            93..95 => Self::Rate(replay, random.random_bool(0.5).then_some(0.25)),
+            94..95 => Self::Rate(replay, random.random_bool(0.5).then_some(0.25)),
             95..98 => Self::Reopen,
             _ => Self::Crash,
         }
     }
 
-    /// The operation without what makes it long.
-    pub(super) fn short(&self) -> String {
-        let text = format!("{self:?}");
-        if text.len() > 400 { format!("{}…", text.chars().take(400).collect::<String>()) } else { text }
+    /// How many operations look at everything in the end, after a restart.
+    pub(super) const AT_THE_END: usize = 12;
+
+    /// One of the operations that look at everything.
+    pub(super) fn at_the_end(n: usize) -> Self {
+        use LetterState::{Discarded, Open, Replayed, Replaying};
+        let states = [Open, Replaying, Replayed, Discarded];
+        let selection = Selection { state: Some(states[n % 4]), ..Selection::default() };
+        match n {
+            0 => Self::Crash,
+            1..5 => Self::Letters(selection, 5),
+            5..9 => Self::Groups(selection, 2),
+            9 => Self::HeldCount(flow("billing")),
+            10 => Self::HeldCount(flow("audit")),
+            _ => Self::Replays(2),
+        }
+    }
+
+    /// The operation on a line.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::Settle { changes, twice } => {
+                let changes: Vec<_> = changes.iter().map(Change::line).collect();
+                format!("settle{} {}", if *twice { " twice" } else { "" }, changes.join(", "))
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+impl Change {
+    fn line(&self) -> String {
+        match self {
+            Self::Hold(rows) => {
+                let row =
+                    |row: &NewHeld| format!("{}@{} {:?} due {:?}", row.flow, row.position, row.key, row.due);
+                format!("hold {:?}", rows.iter().map(row).collect::<Vec<_>>())
+            }
+            Self::Dead { letter, held } => {
+                let DeadLetter { id, flow, position, group, .. } = letter.as_ref();
+                format!("dead {id} {flow}@{position} {group} held {held:?}")
+            }
+            other => format!("{other:?}"),
+        }
     }
 }
 
