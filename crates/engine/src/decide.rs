@@ -36,7 +36,7 @@ pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Deci
     work.auth_tries = if is_auth(&fault) { work.auth_tries + 1 } else { 0 };
     let age = Duration::try_from(now.duration_since(first)).unwrap_or_default();
     let mut decision = flow.plan.retry.decide(work.tried, age, &fault, now, chance);
-    if decision == Decision::Hold && work.auth_tries >= AUTH_TRIES_MAX && !flow.gate.needs_auth() {
+    if decision == Decision::Hold && work.auth_tries >= AUTH_TRIES_MAX && flow.gate.works_for_others() {
         decision =
             Decision::DeadLetter("its credential is refused while the connection works for other events");
     }

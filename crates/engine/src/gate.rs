@@ -196,9 +196,11 @@ impl Gate {
         }
     }
 
-    /// Whether the connection waits for a person to mend its credential.
-    pub(crate) fn needs_auth(&self) -> bool {
-        self.lock().probe.is_some()
+    /// Whether a refused credential that is about to be reported speaks of one event only: the connection has worked for
+    /// others in between, and does not stop.
+    pub(crate) fn works_for_others(&self) -> bool {
+        let state = self.lock();
+        state.probe.is_none() && state.auth_faults + 1 < AUTH_FAULTS_MAX
     }
 
     /// An event came in through the connection.

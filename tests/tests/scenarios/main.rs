@@ -4,6 +4,7 @@ mod common;
 
 mod cli;
 mod crash;
+mod credentials;
 mod dead_letters;
 mod demo;
 mod http;
