@@ -9,7 +9,7 @@ use crate::Environment;
 
 /// An address that may not be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is refused: {address} is {what}")]
+#[error("{} is {what} and may not be called", named(.host, .address))]
 pub struct Refused {
     /// The name or address that was to be called.
     pub host: String,
@@ -19,6 +19,10 @@ pub struct Refused {
     pub what: &'static str,
     /// Whether `allow_loopback` would allow it.
     pub loopback: bool,
+}
+
+fn named(host: &str, address: &str) -> String {
+    if host == address { address.to_owned() } else { format!("{host} ({address})") }
 }
 
 impl Refused {

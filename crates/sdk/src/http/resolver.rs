@@ -54,7 +54,7 @@ mod tests {
         let refused = allowed(&guard, "rebind.example", [bad].into_iter()).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "rebind.example is refused: 169.254.169.254 is a cloud's metadata service"
+            "rebind.example (169.254.169.254) is a cloud's metadata service and may not be called"
         );
     }
 }
