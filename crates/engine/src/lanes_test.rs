@@ -143,7 +143,7 @@ impl World {
                     self.insert(key, work.seq, false);
                 }
                 let until = self.now + Duration::from_secs(1);
-                let kept = near.then(|| (Work { held: Some(first), ..head }, until));
+                let kept = near.then_some((Work { held: Some(first), ..head }, until));
                 self.lanes.spilled(key, behind.len() as u64 + 1, first, kept);
             }
         }
