@@ -67,7 +67,7 @@ pub struct Loaded {
 pub struct Limits {
     /// The largest body of a request, in bytes. Default 1 MiB.
     pub body_bytes_max: usize,
-    /// The most requests a second; none for no limit, the default.
+    /// The most events a second over all ways in; none for no limit, the default.
     pub rate: Option<f64>,
 }
 
