@@ -12,6 +12,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Only one provider is linked; naming it keeps rustls from guessing.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();

@@ -40,7 +40,7 @@ const HORIZON: Duration = Duration::from_secs(60);
 const SCAN_EVERY: Duration = Duration::from_secs(20);
 /// Deliveries that a partition has in memory: by bytes, and by number.
 const WINDOW_BYTES: usize = 4 << 20;
-const WINDOW_COUNT: usize = 8192;
+const WINDOW_COUNT: usize = 2048;
 /// Held heads are loaded while fewer bytes of them are in memory.
 const LOADED_BYTES: usize = 4 << 20;
 /// How many rows are read at a time.

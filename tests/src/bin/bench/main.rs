@@ -1,26 +1,37 @@
 //! `make bench`: what a hub on the embedded store does on this machine, load generator and sink included.
 //!
 //! Every row starts a fresh hub of the release build as its own process, with durable commits and its default logs
-//! (JSON, one line per attempt) going to a file. `bench NAME…` runs only the rows whose names begin so; `--quick` runs
-//! them at a tenth of the size.
+//! (JSON, one line per attempt) going to a file. `bench --help` lists the rows and the flags.
 
+mod arguments;
 mod machine;
 mod process;
 mod rows;
 
-use anyhow::bail;
+use std::process::ExitCode;
 
+use arguments::Asked;
 use rows::{Row, Size};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let (flags, names): (Vec<_>, Vec<_>) =
-        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-    let size = if flags.iter().any(|flag| flag == "--quick") { Size::QUICK } else { Size::FULL };
-    let rows: Vec<_> = rows::all().into_iter().filter(|row| wanted(row, &names)).collect();
-    if rows.is_empty() {
-        bail!("no row begins with {names:?}; there are {}", rows::all().map(|row| row.name).join(", "));
+async fn main() -> anyhow::Result<ExitCode> {
+    match Asked::read(std::env::args().skip(1)) {
+        Ok(Asked::Run(rows, size)) => run(rows, size).await.map(|()| ExitCode::SUCCESS),
+        Ok(Asked::Help) => {
+            print!("{}", arguments::help());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problem) => {
+            eprint!("error: {problem}\n\n{}", arguments::help());
+            Ok(ExitCode::from(2))
+        }
     }
+}
+
+async fn run(rows: Vec<Row>, size: Size) -> anyhow::Result<()> {
     println!("{}\n", machine::describe());
     println!("| what | to reach | measured | |\n|---|---|---|---|");
     for row in rows {
@@ -34,8 +45,4 @@ async fn main() -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn wanted(row: &Row, names: &[String]) -> bool {
-    names.is_empty() || names.iter().any(|name| row.name.starts_with(name.as_str()))
 }
