@@ -103,6 +103,7 @@ impl<const TIGHT: bool> HasBroker for Store<TIGHT> {
 #[async_trait]
 impl<const TIGHT: bool> HasOutbox for Store<TIGHT> {
     const KNOWS_TOPICS: bool = true;
+    const REFUSES_WHEN_BUSY: bool = true;
 
     fn outbox(&self) -> Arc<dyn Outbox> {
         Arc::new(self.store.clone())

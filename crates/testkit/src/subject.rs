@@ -64,6 +64,8 @@ pub trait HasBroker: Subject {
 pub trait HasOutbox: Subject {
     /// Whether an event can be refused because its topic is unknown.
     const KNOWS_TOPICS: bool;
+    /// Whether it refuses events when more wait than `queue_events_max`.
+    const REFUSES_WHEN_BUSY: bool;
 
     /// The outbox.
     fn outbox(&self) -> Arc<dyn Outbox>;

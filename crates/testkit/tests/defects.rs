@@ -52,6 +52,7 @@ impl<B: Breaks> HasBroker for Broken<B> {
 #[async_trait]
 impl<B: Breaks> HasOutbox for Broken<B> {
     const KNOWS_TOPICS: bool = true;
+    const REFUSES_WHEN_BUSY: bool = false;
 
     fn outbox(&self) -> Arc<dyn Outbox> {
         self.memory.outbox()

@@ -245,6 +245,7 @@ impl HasBroker for Memory {
 #[async_trait]
 impl HasOutbox for Memory {
     const KNOWS_TOPICS: bool = true;
+    const REFUSES_WHEN_BUSY: bool = false;
 
     fn outbox(&self) -> Arc<dyn crossdock_core::Outbox> {
         Arc::new(self.clone())
