@@ -16,4 +16,10 @@ pub trait Outbox: Send + Sync {
     /// must not turn the order of the key. **Cancellation**: dropping the future leaves it open whether the events
     /// were taken; sending them again is safe, the ids are the same.
     async fn append(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>>;
+
+    /// Why no event would be taken now, for people; none if there is no reason known. Asked by those who decide whether to
+    /// send events here at all (a probe); it tries nothing, and is no promise. Becomes none by itself when the reason is over.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
 }

@@ -63,6 +63,14 @@ pub(crate) struct Append {
     pub(crate) reply: oneshot::Sender<Answers>,
 }
 
+impl Append {
+    /// Answers that none of it was taken.
+    pub(crate) fn refuse(self, error: &PublishError) {
+        // Nobody waits any more: the client went away.
+        let _ = self.reply.send(vec![Err(error.clone()); self.events.len()]);
+    }
+}
+
 /// What the appends of one commit come to. Nothing outside of it changes before the commit.
 #[derive(Default)]
 pub(crate) struct Staged {
@@ -117,11 +125,6 @@ impl Staged {
         // Also on an error: whoever rolls back answers everybody.
         self.replies.push(Reply { to: append.reply, answers, count });
         failed.map_or(Ok(()), Err)
-    }
-
-    /// Remembers an append that cannot be written, so that it is answered.
-    pub(crate) fn refuse(&mut self, append: Append) {
-        self.replies.push(Reply { to: append.reply, answers: Vec::new(), count: append.events.len() });
     }
 
     async fn is_duplicate(

@@ -10,7 +10,6 @@ use crate::{
     Embedded, Inner,
     append::{Answers, Append, Prepared},
     errors,
-    groups::Groups,
     subscription::Member,
     writer::Request,
 };
@@ -19,6 +18,10 @@ use crate::{
 impl Outbox for Embedded {
     async fn append(&self, topic: &Topic, events: Vec<Event>) -> Answers {
         self.inner.append(topic, events).await
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.inner.room.refusal()
     }
 }
 
@@ -40,21 +43,20 @@ impl Broker for Embedded {
             );
         }
         let known = inner.groups.get(group).is_some_and(|group| {
-            let reads = |part| group.progress.iter().any(|progress| progress.log.part == part);
-            logs.iter().flat_map(|log| &log.partitions).all(|log| reads(log.part))
+            logs.iter().flat_map(|log| &log.partitions).all(|log| group.reads(log.part))
         });
         if !known {
-            let (shared, name, logs) = (self.inner.clone(), group.clone(), logs.clone());
+            let (shared, name) = (self.inner.clone(), group.clone());
             let opened = inner.write("joining a group", move |connection| {
-                Box::pin(async move {
-                    Groups::open(&shared.groups, connection, &shared.catalog, &name, &logs).await?;
-                    Ok(())
-                })
+                Box::pin(
+                    async move { Ok(shared.groups.open(connection, &shared.catalog, &name, &logs).await?) },
+                )
             });
-            opened.await.map_err(|error| match error {
+            let progress = opened.await.map_err(|error| match error {
                 _ if *inner.closed.borrow() => BrokerError::Closed,
                 error => BrokerError::Unavailable { doing: "joining a group", source: Box::new(error) },
             })?;
+            inner.groups.add(group, progress);
         }
         Ok(Box::new(Member::new(inner.clone(), group, topics)))
     }
@@ -99,9 +101,10 @@ impl Inner {
         let append = Append { topic, events, bytes, reply };
         if self.requests.send(Request::Append(append)).is_err() {
             self.load.release(count, bytes);
-            return vec![Err(PublishError::Unavailable(errors::closed().to_string())); count];
+            let why = if *self.closed.borrow() { errors::CLOSED } else { errors::WRITER_ENDED };
+            return vec![Err(PublishError::Unavailable(why.to_owned())); count];
         }
-        // The writer ended in between, or gave up on a disk that does not answer.
+        // The writer died in between.
         answered.await.unwrap_or_else(|_| vec![Err(PublishError::Unknown); count])
     }
 }

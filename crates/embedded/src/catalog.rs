@@ -31,12 +31,12 @@ impl Catalog {
         let mut names = Names::default();
         for row in sqlx::query("SELECT id, topic, number FROM partitions").fetch_all(&mut *connection).await?
         {
-            let topic = Topic::new(row.get(1)).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            names.add_part(Partition { topic, number: row.get(2) }, row.get(0));
+            let topic = Topic::new(row.try_get(1)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            names.add_part(Partition { topic, number: row.try_get(2)? }, row.try_get(0)?);
         }
         for row in sqlx::query("SELECT id, name FROM flows").fetch_all(connection).await? {
-            let name = FlowName::new(row.get(1)).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            names.add_flow(name, row.get(0));
+            let name = FlowName::new(row.try_get(1)?).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            names.add_flow(name, row.try_get(0)?);
         }
         *self.0.write().expect("no holder of this lock panics") = names;
         Ok(())
@@ -45,6 +45,11 @@ impl Catalog {
     /// The number of a partition, if it has one.
     pub(crate) fn part(&self, topic: &Topic, number: u32) -> Option<Part> {
         self.read(|names| names.parts.get(&Partition { topic: topic.clone(), number }).copied())
+    }
+
+    /// Every partition that has a number.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.read(|names| names.partitions.keys().copied().collect())
     }
 
     /// Every partition of a topic that has a number.

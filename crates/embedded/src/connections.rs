@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use crossdock_core::{Act, ConnectionName, ConnectionState, Connections, StoreError, StoredConnection};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     Embedded, audit, errors,
     place::{moment, nanoseconds},
+    rows::Columns,
     writer::Failure,
 };
 
@@ -32,13 +33,13 @@ impl Connections for Embedded {
 }
 
 fn read(row: &SqliteRow) -> Result<StoredConnection, StoreError> {
-    let name: &str = row.get(0);
+    let name: &str = row.at(0)?;
     let damaged = |what: &str| errors::damaged(&format!("the {what} of the connection {name}"));
     Ok(StoredConnection {
         name: ConnectionName::new(name).map_err(|_| damaged("name"))?,
-        state: ConnectionState::parse(row.get(1)).ok_or_else(|| damaged("state"))?,
-        detail: row.get(2),
-        since: moment(row.get(3)),
+        state: ConnectionState::parse(row.at(1)?).ok_or_else(|| damaged("state"))?,
+        detail: row.at(2)?,
+        since: moment(row.at(3)?),
     })
 }
 

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use crossdock_core::{
-    Act, Class, ConnectionName, DeadLetter, DeadLetters, FailureGroup, GroupId, LetterState, LetterSummary,
-    MappedRequest, Page, PageRequest, Position, Selection, StoreError,
+    Act, Class, ConnectionName, Cursor, DeadLetter, DeadLetters, FailureGroup, GroupId, LetterState,
+    LetterSummary, MappedRequest, Page, PageRequest, Position, Selection, StoreError,
 };
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     Embedded, audit,
@@ -15,6 +15,7 @@ use crate::{
     letters::{self, COUNTERS, state_number, state_of},
     pack,
     place::{Place, moment, nanoseconds},
+    rows::Columns,
     selection,
     writer::Failure,
 };
@@ -57,10 +58,7 @@ impl DeadLetters for Embedded {
             .fetch_all(&inner.readers)
             .await
             .map_err(|error| errors::store_error("listing failure groups", error))?;
-        let next = (rows.len() > from.limit).then(|| {
-            let last = &rows[from.limit - 1];
-            cursor::behind(last.get("n"), last.get("number"))
-        });
+        let next = next(&rows, from.limit, ("n", "number"))?;
         let items: Result<Vec<_>, _> =
             rows.iter().take(from.limit).map(|row| group(&inner.catalog, row)).collect();
         Ok(Page { items: items?, next })
@@ -85,10 +83,7 @@ impl DeadLetters for Embedded {
             .fetch_all(&inner.readers)
             .await
             .map_err(|error| errors::store_error("listing dead letters", error))?;
-        let next = (rows.len() > from.limit).then(|| {
-            let last = &rows[from.limit - 1];
-            cursor::behind(last.get("failed_at"), last.get("number"))
-        });
+        let next = next(&rows, from.limit, ("failed_at", "number"))?;
         let items: Result<Vec<_>, _> =
             rows.iter().take(from.limit).map(|row| summary(&inner.catalog, row)).collect();
         Ok(Page { items: items?, next })
@@ -160,86 +155,101 @@ impl DeadLetters for Embedded {
 }
 
 fn ambiguous(id: &str, letters: &[SqliteRow]) -> StoreError {
-    let ids: Vec<&str> = letters.iter().map(|row| row.get::<&str, _>(1)).collect();
-    StoreError::Conflict(format!(
-        "the event `{id}` has several dead letters; name one of them: {}",
-        ids.join(", ")
-    ))
+    let ids: Result<Vec<&str>, _> = letters.iter().map(|row| row.at(1)).collect();
+    match ids {
+        Ok(ids) => StoreError::Conflict(format!(
+            "the event `{id}` has several dead letters; name one of them: {}",
+            ids.join(", ")
+        )),
+        Err(damaged) => damaged,
+    }
+}
+
+/// The cursor behind a page, if `rows` has one more than fit on it.
+fn next(rows: &[SqliteRow], limit: usize, (one, other): (&str, &str)) -> Result<Option<Cursor>, StoreError> {
+    let Some(last) = rows.get(limit - 1).filter(|_| rows.len() > limit) else { return Ok(None) };
+    Ok(Some(cursor::behind(last.at(one)?, last.at(other)?)))
 }
 
 fn group(catalog: &Catalog, row: &SqliteRow) -> Result<FailureGroup, StoreError> {
-    let id: String = row.get("id");
+    let id: String = row.at("id")?;
     let damaged = |what: &str| errors::damaged(&format!("the {what} of the failure group {id}"));
-    let state = (0..4).map(state_of).find(|state| row.get::<i64, _>(state.as_str()) > 0);
+    let mut state = LetterState::Discarded;
+    for candidate in (0..3).rev().map(state_of) {
+        if row.at::<i64, _>(candidate.as_str())? > 0 {
+            state = candidate;
+        }
+    }
     Ok(FailureGroup {
-        count: row.get::<i64, _>("n") as u64,
-        state: state.unwrap_or(LetterState::Discarded),
-        flow: catalog.flow_name(row.get("flow")).ok_or_else(|| damaged("flow"))?,
-        connection: ConnectionName::new(row.get("connection")).map_err(|_| damaged("connection"))?,
-        step: row.get("step"),
-        action: row.get("action"),
-        class: Class::parse(row.get("class")).ok_or_else(|| damaged("class"))?,
-        status: row.get("status"),
-        code: row.get("code"),
-        message: row.get("message"),
-        advice: row.get("advice"),
-        first_at: moment(row.get("first_at")),
-        last_at: moment(row.get("last_at")),
+        state,
+        count: row.at::<i64, _>("n")? as u64,
+        flow: catalog.flow_name(row.at("flow")?).ok_or_else(|| damaged("flow"))?,
+        connection: ConnectionName::new(row.at("connection")?).map_err(|_| damaged("connection"))?,
+        step: row.at("step")?,
+        action: row.at("action")?,
+        class: Class::parse(row.at("class")?).ok_or_else(|| damaged("class"))?,
+        status: row.at("status")?,
+        code: row.at("code")?,
+        message: row.at("message")?,
+        advice: row.at("advice")?,
+        first_at: moment(row.at("first_at")?),
+        last_at: moment(row.at("last_at")?),
         id: GroupId::from(id),
     })
 }
 
 fn summary(catalog: &Catalog, row: &SqliteRow) -> Result<LetterSummary, StoreError> {
-    let id: String = row.get(1);
+    let id: String = row.at(1)?;
     let damaged = |what: &str| errors::damaged(&format!("the {what} of the dead letter {id}"));
     Ok(LetterSummary {
-        state: state_of(row.get(2)),
-        group: GroupId::from(row.get::<String, _>(3)),
-        event: row.get(4),
-        kind: row.get(5),
-        key: row.get(6),
-        flow: catalog.flow_name(row.get(7)).ok_or_else(|| damaged("flow"))?,
-        connection: ConnectionName::new(row.get(8)).map_err(|_| damaged("connection"))?,
-        class: Class::parse(row.get(9)).ok_or_else(|| damaged("class"))?,
-        status: row.get(10),
-        code: row.get(11),
-        message: row.get(12),
-        attempts: row.get(13),
-        replays: row.get(14),
-        failed_at: moment(row.get(15)),
+        state: state_of(row.at(2)?),
+        group: GroupId::from(row.at::<String, _>(3)?),
+        event: row.at(4)?,
+        kind: row.at(5)?,
+        key: row.at(6)?,
+        flow: catalog.flow_name(row.at(7)?).ok_or_else(|| damaged("flow"))?,
+        connection: ConnectionName::new(row.at(8)?).map_err(|_| damaged("connection"))?,
+        class: Class::parse(row.at(9)?).ok_or_else(|| damaged("class"))?,
+        status: row.at(10)?,
+        code: row.at(11)?,
+        message: row.at(12)?,
+        attempts: row.at(13)?,
+        replays: row.at(14)?,
+        failed_at: moment(row.at(15)?),
         id,
     })
 }
 
 /// Reads a letter from a row of [`LETTER`].
 pub(crate) fn letter(catalog: &Catalog, row: &SqliteRow) -> Result<DeadLetter, StoreError> {
-    let id: String = row.get(1);
+    let id: String = row.at(1)?;
     let damaged = |what: &str| errors::damaged(&format!("the {what} of the dead letter {id}"));
-    let request = row.get::<Option<&str>, _>(11).map(|json| {
-        let body = Bytes::copy_from_slice(row.get::<Option<&[u8]>, _>(12).unwrap_or_default());
+    let body = row.at::<Option<&[u8]>, _>(12)?.unwrap_or_default();
+    let request = row.at::<Option<&str>, _>(11)?.map(|json| {
+        let body = Bytes::copy_from_slice(body);
         serde_json::from_str::<MappedRequest>(json).map(|request| MappedRequest { body, ..request })
     });
     Ok(DeadLetter {
-        state: state_of(row.get(2)),
-        group: GroupId::from(row.get::<String, _>(3)),
-        flow: catalog.flow_name(row.get(4)).ok_or_else(|| damaged("flow"))?,
-        step: row.get(5),
-        connection: ConnectionName::new(row.get(6)).map_err(|_| damaged("connection"))?,
-        action: row.get(7),
-        position: catalog.position(Place(row.get(8))).ok_or_else(|| damaged("topic"))?,
-        key: row.get(9),
-        event: pack::open_single(row.get(10)).map_err(|why| damaged(&format!("event ({why})")))?,
+        state: state_of(row.at(2)?),
+        group: GroupId::from(row.at::<String, _>(3)?),
+        flow: catalog.flow_name(row.at(4)?).ok_or_else(|| damaged("flow"))?,
+        step: row.at(5)?,
+        connection: ConnectionName::new(row.at(6)?).map_err(|_| damaged("connection"))?,
+        action: row.at(7)?,
+        position: catalog.position(Place(row.at(8)?)).ok_or_else(|| damaged("topic"))?,
+        key: row.at(9)?,
+        event: pack::open_single(row.at(10)?).map_err(|why| damaged(&format!("event ({why})")))?,
         request: request.transpose().map_err(|_| damaged("request"))?,
-        idempotency_key: row.get(13),
-        class: Class::parse(row.get(14)).ok_or_else(|| damaged("class"))?,
-        status: row.get(15),
-        code: row.get(16),
-        message: row.get(17),
-        reason: row.get(18),
-        advice: row.get(19),
-        attempts: serde_json::from_str(row.get(20)).map_err(|_| damaged("attempts"))?,
-        failed_at: moment(row.get(21)),
-        replays: row.get(22),
+        idempotency_key: row.at(13)?,
+        class: Class::parse(row.at(14)?).ok_or_else(|| damaged("class"))?,
+        status: row.at(15)?,
+        code: row.at(16)?,
+        message: row.at(17)?,
+        reason: row.at(18)?,
+        advice: row.at(19)?,
+        attempts: serde_json::from_str(row.at(20)?).map_err(|_| damaged("attempts"))?,
+        failed_at: moment(row.at(21)?),
+        replays: row.at(22)?,
         id,
     })
 }

@@ -5,6 +5,11 @@ use crossdock_core::{PublishError, StoreError};
 /// The file's name in messages about damage.
 pub(crate) const FILE: &str = "crossdock.db";
 
+/// Why a store that was closed does nothing.
+pub(crate) const CLOSED: &str = "the embedded store is closed";
+/// Why a store whose writer died does nothing.
+pub(crate) const WRITER_ENDED: &str = "the writer of the embedded store has ended: restart the process";
+
 /// What an SQLite error says about the next try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -31,6 +36,14 @@ pub(crate) fn kind(error: &sqlx::Error) -> Kind {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Kind::Damaged,
         _ => Kind::Environment,
     }
+}
+
+/// The disk is full. A commit that fails with it has not happened: its last frame never came to the file.
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    const FULL: i32 = 13;
+    let code =
+        |error: &dyn sqlx::error::DatabaseError| error.code().and_then(|code| code.parse::<i32>().ok());
+    error.as_database_error().and_then(code).is_some_and(|code| code & 0xff == FULL)
 }
 
 /// The error for a store port.
@@ -67,7 +80,18 @@ pub(crate) fn share(doing: &'static str, error: &sqlx::Error) -> StoreError {
     }
 }
 
+/// The same for a commit that may have happened.
+pub(crate) fn unknown(doing: &'static str, error: &sqlx::Error) -> StoreError {
+    let source = format!("{}; it is not known whether it was done", text(error)).into();
+    StoreError::Unavailable { doing, source }
+}
+
 /// The answer of a store that was closed.
 pub(crate) fn closed() -> StoreError {
-    StoreError::Unavailable { doing: "reaching the embedded store", source: "it is closed".into() }
+    StoreError::Unavailable { doing: "reaching the embedded store", source: CLOSED.into() }
+}
+
+/// The answer of a store whose writer died.
+pub(crate) fn writer_ended() -> StoreError {
+    StoreError::Unavailable { doing: "reaching the embedded store", source: WRITER_ENDED.into() }
 }

@@ -7,12 +7,13 @@ use crossdock_core::{
     Completed, Event, EventLog, FlowName, LoggedEvent, Page, PageRequest, Position, StoreError, Topic,
 };
 use futures::TryStreamExt;
-use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use crate::{
     Embedded, Inner, cursor, errors, pack,
     place::{Place, moment},
-    rows, seen,
+    rows::{self, Columns},
+    seen,
 };
 
 const DOING: &str = "reading the log";
@@ -67,13 +68,17 @@ impl EventLog for Embedded {
             .await
             .map_err(failed)?;
             // An id is remembered for longer than its event may be kept.
-            let Some(row) = row.filter(|row| Place(row.get(0)).part() == place.part()) else { continue };
-            let index = (place.0 - row.get::<i64, _>(0)) as usize;
+            let Some(row) = row else { continue };
+            let first = Place(row.at(0)?);
+            if first.part() != place.part() {
+                continue;
+            }
+            let index = (place.0 - first.0) as usize;
             let mut event = None;
-            pack::open(row.get(2), index, |next| event = event.take().or(Some(next)))
+            pack::open(row.at(2)?, index, |next| event = event.take().or(Some(next)))
                 .map_err(|why| errors::damaged(&format!("the log at {}: {why}", place.0)))?;
             if let Some(event) = event.filter(|event| event.id == id) {
-                found.push(inner.logged(row.get(1), place, event)?);
+                found.push(inner.logged(row.at(1)?, place, event)?);
             }
         }
         found.sort_by(|one, other| {
@@ -111,9 +116,9 @@ fn read(
     last: (i64, i64),
     events: &mut Vec<(i64, Place, Arc<Event>)>,
 ) -> Result<(), StoreError> {
-    let (first, at): (i64, i64) = (row.get(0), row.get(1));
+    let (first, at): (i64, i64) = (row.at(0)?, row.at(1)?);
     let (mut place, mut pack) = (first, Vec::new());
-    pack::open(row.get(2), 0, |event| {
+    pack::open(row.at(2)?, 0, |event| {
         if (at, place) < last {
             pack.push((at, Place(place), event));
         }

@@ -92,6 +92,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Whether it reads a partition.
+    pub(crate) fn reads(&self, part: Part) -> bool {
+        self.progress.iter().any(|progress| progress.log.part == part)
+    }
+
     /// How far it is behind in each partition.
     pub(crate) fn lag(&self) -> Vec<GroupLag> {
         self.progress.iter().map(|progress| progress.lag()).collect()
@@ -120,29 +125,38 @@ impl Groups {
         self.lock().get(name).cloned()
     }
 
-    /// Opens a group on topics. Where it has never been, it begins at the end.
+    /// Finds where a group stands in topics it does not read yet; where it has never been, it begins at the end. Only once
+    /// that is committed may it be added.
     pub(crate) async fn open(
         &self,
         connection: &mut SqliteConnection,
         catalog: &Catalog,
         name: &FlowName,
         topics: &[Arc<TopicLog>],
-    ) -> Result<Arc<Group>, sqlx::Error> {
+    ) -> Result<Vec<Arc<Progress>>, sqlx::Error> {
         let flow = catalog.flow_or_new(connection, name).await?;
         let existing = self.get(name);
-        let mut progress = existing.as_ref().map(|group| group.progress.clone()).unwrap_or_default();
+        let mut opened = Vec::new();
         for log in topics.iter().flat_map(|topic| &topic.partitions) {
-            if progress.iter().any(|known| known.log.part == log.part) {
+            if existing.as_ref().is_some_and(|group| group.reads(log.part)) {
                 continue;
             }
             let completed = Mutex::new(begin(connection, flow, log).await?);
             let (dirty, unwritten) = (AtomicBool::new(false), self.unwritten.clone());
-            progress.push(Arc::new(Progress { flow, log: log.clone(), completed, dirty, unwritten }));
+            opened.push(Arc::new(Progress { flow, log: log.clone(), completed, dirty, unwritten }));
         }
+        Ok(opened)
+    }
+
+    /// Adds what was opened. Where somebody else was faster, theirs stays.
+    pub(crate) fn add(&self, name: &FlowName, opened: Vec<Arc<Progress>>) {
+        let mut groups = self.lock();
+        let existing = groups.get(name);
+        let mut progress = existing.map(|group| group.progress.clone()).unwrap_or_default();
         let turn = existing.map(|group| group.turn.clone()).unwrap_or_default();
-        let group = Arc::new(Group { progress, turn });
-        self.lock().insert(name.clone(), group.clone());
-        Ok(group)
+        let new = opened.into_iter().filter(|new| existing.is_none_or(|group| !group.reads(new.log.part)));
+        progress.extend(new);
+        groups.insert(name.clone(), Arc::new(Group { progress, turn }));
     }
 
     /// The lowest offset of a partition that some group is not finished with; none if no group reads it.

@@ -1,6 +1,6 @@
 //! The held events port, and the statements that write held events.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use crossdock_core::{
@@ -8,14 +8,15 @@ use crossdock_core::{
     StoreError,
 };
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     Embedded, Inner,
     catalog::{Catalog, FlowNumber},
     errors, pack,
     place::{Part, Place, moment, nanoseconds},
-    replays, rows,
+    replays,
+    rows::{self, Columns},
     writer::Failure,
 };
 
@@ -98,27 +99,27 @@ impl Inner {
 }
 
 fn read(catalog: &Catalog, row: &SqliteRow) -> Result<HeldEvent, StoreError> {
-    let id: i64 = row.get(0);
+    let id: i64 = row.at(0)?;
     let damaged = |why: &str| errors::damaged(&format!("the held event {id}: {why}"));
     let replay = match (
-        row.get::<Option<String>, _>(8),
-        row.get::<Option<i64>, _>(9),
-        row.get::<Option<String>, _>(10),
+        row.at::<Option<String>, _>(8)?,
+        row.at::<Option<i64>, _>(9)?,
+        row.at::<Option<String>, _>(10)?,
     ) {
         (Some(replay), Some(item), Some(letter)) => Some(ReplayTicket { replay, item: item as u64, letter }),
         _ => None,
     };
     let held = NewHeld {
-        flow: catalog.flow_name(row.get(1)).ok_or_else(|| damaged("its flow is not known"))?,
-        position: catalog.position(Place(row.get(2))).ok_or_else(|| damaged("its topic is not known"))?,
-        key_hash: row.get::<i64, _>(3) as u64,
-        due: row.get::<Option<i64>, _>(4).map(moment),
-        tried: row.get(5),
-        first_tried_at: row.get::<Option<i64>, _>(6).map(moment),
-        key: row.get(7),
+        flow: catalog.flow_name(row.at(1)?).ok_or_else(|| damaged("its flow is not known"))?,
+        position: catalog.position(Place(row.at(2)?)).ok_or_else(|| damaged("its topic is not known"))?,
+        key_hash: row.at::<i64, _>(3)? as u64,
+        due: row.at::<Option<i64>, _>(4)?.map(moment),
+        tried: row.at(5)?,
+        first_tried_at: row.at::<Option<i64>, _>(6)?.map(moment),
+        key: row.at(7)?,
         replay,
-        attempts: serde_json::from_str(row.get(11)).map_err(|_| damaged("its attempts are not readable"))?,
-        event: pack::open_single(row.get(12)).map_err(damaged)?,
+        attempts: serde_json::from_str(row.at(11)?).map_err(|_| damaged("its attempts are not readable"))?,
+        event: pack::open_single(row.at(12)?).map_err(damaged)?,
     };
     Ok(HeldEvent { id, held })
 }
@@ -186,8 +187,10 @@ pub(crate) async fn hold(
             .bind(pack::single(&held.event))
     })
     .await?;
-    let mut ids: std::collections::HashMap<(i64, i64), HeldId> =
-        written.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
+    let mut ids = HashMap::new();
+    for row in &written {
+        ids.insert((row.at::<i64, _>(0)?, row.at::<i64, _>(1)?), row.at::<HeldId, _>(2)?);
+    }
     let ids: Vec<_> = new.iter().map(|row| ids.remove(&(row.place.0, row.flow))).collect();
     for (row, id) in new.iter().zip(&ids) {
         // A row that was there before settles no replay, so the item is not held by it.

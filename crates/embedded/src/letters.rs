@@ -1,13 +1,14 @@
 //! The statements that write dead letters and their groups.
 
 use crossdock_core::{Attempt, DeadLetter, LetterState, ReplayTicket};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::{
     catalog::{Catalog, FlowNumber},
     errors, held, pack,
     place::{Place, nanoseconds},
     replays,
+    rows::{self, Columns},
     writer::Failure,
 };
 
@@ -87,10 +88,10 @@ async fn find(
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let number = row.get(0);
-    let attempts = serde_json::from_str(row.get(3))
+    let number = row.at(0)?;
+    let attempts = serde_json::from_str(row.at(3)?)
         .map_err(|_| errors::damaged(&format!("the attempts of the dead letter {number}")))?;
-    Ok(Some(Known { number, state: row.get(1), group: row.get(2), attempts }))
+    Ok(Some(Known { number, state: row.at(1)?, group: row.at(2)?, attempts }))
 }
 
 /// The attempts of both, each once, in order.
@@ -304,22 +305,26 @@ pub(crate) async fn drop_settled(
     connection: &mut SqliteConnection,
     before: i64,
 ) -> Result<usize, sqlx::Error> {
-    let letters: Vec<(LetterNumber, i64, i64)> = sqlx::query_as(
-        "SELECT number, state, failure_group FROM letters WHERE settled_at IS NOT NULL AND settled_at < ? LIMIT ?",
+    let letters: Vec<LetterNumber> = sqlx::query_scalar(
+        "SELECT number FROM letters WHERE settled_at IS NOT NULL AND settled_at < ? ORDER BY settled_at LIMIT ?",
     )
     .bind(before)
     .bind(DROPPED_A_STEP)
     .fetch_all(&mut *connection)
     .await?;
-    for (number, state, group) in &letters {
-        let counter = COUNTERS[usize::try_from(*state).unwrap_or_default().min(3)];
-        for sql in [
-            format!("UPDATE failure_groups SET {counter} = {counter} - 1 WHERE number = {group}"),
-            format!("DELETE FROM letter_bodies WHERE number = {number}"),
-            format!("DELETE FROM letters WHERE number = {number}"),
-        ] {
-            sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(&mut *connection).await?;
-        }
+    if letters.is_empty() {
+        return Ok(0);
+    }
+    let list = rows::json_list(letters.iter().copied());
+    for sql in [
+        "UPDATE failure_groups SET replayed = replayed - n, discarded = discarded - m FROM
+         (SELECT failure_group, sum(state = 2) AS n, sum(state = 3) AS m FROM letters
+          WHERE number IN (SELECT value FROM json_each(?)) GROUP BY failure_group)
+         WHERE number = failure_group",
+        "DELETE FROM letter_bodies WHERE number IN (SELECT value FROM json_each(?))",
+        "DELETE FROM letters WHERE number IN (SELECT value FROM json_each(?))",
+    ] {
+        sqlx::query(sql).bind(list.clone()).execute(&mut *connection).await?;
     }
     Ok(letters.len())
 }

@@ -33,6 +33,7 @@ mod options;
 mod pack;
 mod place;
 mod replays;
+mod room;
 mod rows;
 mod schema;
 mod seen;
@@ -60,6 +61,7 @@ use crate::{
     groups::Groups,
     lock::Lock,
     log::TopicLog,
+    room::Room,
     seen::{Recent, Runs},
     writer::{Failure, Load, Request, Task, Writer},
 };
@@ -82,16 +84,17 @@ struct Inner {
     readers: SqlitePool,
     requests: mpsc::UnboundedSender<Request>,
     load: Arc<Load>,
+    room: Arc<Room>,
     /// True once it is closed.
     closed: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    lock: Mutex<Option<Lock>>,
+    lock: Mutex<Option<Arc<Lock>>>,
 }
 
 impl Embedded {
     /// Opens the store in a folder, which is created if it is not there.
     pub async fn open(directory: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let lock = Lock::take(directory)?;
+        let lock = Arc::new(Lock::take(directory)?);
         let file = directory.join(errors::FILE);
         inspect::inspect(&file).await?;
         let failed = |doing| {
@@ -109,6 +112,7 @@ impl Embedded {
 
         let (requests, received) = mpsc::unbounded_channel();
         let (options, load) = (Arc::new(options), Arc::new(Load::default()));
+        let room = Arc::new(Room::new(directory, options.file_bytes_max));
         let writer = Writer {
             file: file.clone(),
             options: options.clone(),
@@ -119,7 +123,10 @@ impl Embedded {
             recent: recent.clone(),
             runs,
             load: load.clone(),
+            room: room.clone(),
             connection: Some(connection),
+            failing: None,
+            lock: lock.clone(),
         };
         let embedded = Self {
             inner: Arc::new(Inner {
@@ -133,16 +140,18 @@ impl Embedded {
                 readers,
                 requests,
                 load,
+                room: room.clone(),
                 closed: watch::Sender::new(false),
                 tasks: Mutex::default(),
                 lock: Mutex::new(Some(lock)),
             }),
         };
         let tasks = vec![
-            tokio::spawn(writer.run(received)),
+            tokio::spawn(writer::run(writer, received)),
             tokio::spawn(background::checkpoint(
                 checkpointer,
                 embedded.inner.file.clone(),
+                room,
                 embedded.inner.closed.subscribe(),
             )),
             tokio::spawn(background::retain(
@@ -152,6 +161,11 @@ impl Embedded {
         ];
         embedded.inner.tasks.lock().expect("no holder of this lock panics").extend(tasks);
         Ok(embedded)
+    }
+
+    /// How many partitions a topic has; none if it takes no events.
+    pub fn partitions(&self, topic: &Topic) -> Option<usize> {
+        self.inner.topics.get(topic).map(|topic| topic.partitions.len())
     }
 
     /// Writes what is finished and closes the file. Everything that waits is answered first; whoever asks later is told
@@ -189,14 +203,13 @@ async fn load(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     catalog.load(&mut transaction).await?;
     let names = options.all_topics();
-    let topics =
-        log::open_topics(&mut transaction, catalog, &names, options.partitions, options.tail_bytes_max)
-            .await?;
+    let topics = log::open_topics(&mut transaction, catalog, &names, options.tail_bytes_max).await?;
     for (flow, read) in &options.groups {
         let read: Vec<_> = topics.iter().filter(|topic| read.contains(&topic.topic)).cloned().collect();
-        groups.open(&mut transaction, catalog, flow, &read).await?;
+        let progress = groups.open(&mut transaction, catalog, flow, &read).await?;
+        groups.add(flow, progress);
     }
-    let runs = Runs::load(&mut transaction).await?;
+    let runs = Runs::load(&mut transaction, options.recent_ids_max).await?;
     writer::load_recent(&mut transaction, recent).await?;
     transaction.commit().await?;
     Ok((topics, runs))
@@ -211,8 +224,13 @@ impl Inner {
     {
         let (reply, answered) = oneshot::channel();
         let task = Change { doing, change: Some(change), value: None, reply };
-        self.requests.send(Request::Task(Box::new(task))).map_err(|_| errors::closed())?;
-        answered.await.map_err(|_| errors::closed())?
+        self.requests.send(Request::Task(Box::new(task))).map_err(|_| self.gone())?;
+        answered.await.map_err(|_| self.gone())?
+    }
+
+    /// Why the writer does not answer.
+    fn gone(&self) -> StoreError {
+        if *self.closed.borrow() { errors::closed() } else { errors::writer_ended() }
     }
 }
 
@@ -242,7 +260,7 @@ where
     fn answer(self: Box<Self>, result: Result<(), StoreError>) {
         let Self { value, reply, .. } = *self;
         // Nobody waits any more; the change stays.
-        let _ = reply.send(result.and_then(|()| value.ok_or_else(errors::closed)));
+        let _ = reply.send(result.map(|()| value.expect("a change that was made has a value")));
     }
 
     fn doing(&self) -> &'static str {

@@ -103,18 +103,17 @@ impl PartitionLog {
 pub(crate) async fn open_topics(
     connection: &mut SqliteConnection,
     catalog: &Catalog,
-    topics: &[Topic],
-    partitions: u32,
+    topics: &[(Topic, u32)],
     tail_bytes_max: usize,
 ) -> Result<Vec<Arc<TopicLog>>, sqlx::Error> {
     let mut opened = Vec::new();
-    for topic in topics {
+    for (topic, partitions) in topics {
         let count: u32 = sqlx::query_scalar(
             "INSERT INTO topics (name, partitions) VALUES (?, ?)
              ON CONFLICT DO UPDATE SET partitions = partitions RETURNING partitions",
         )
         .bind(topic.as_str())
-        .bind(partitions.max(1))
+        .bind(partitions)
         .fetch_one(&mut *connection)
         .await?;
         let mut parts = Vec::new();
@@ -146,7 +145,7 @@ pub(crate) async fn end_of(connection: &mut SqliteConnection, part: Part) -> Res
     .fetch_optional(&mut *connection)
     .await?;
     if let Some(last) = last {
-        return Ok(Place(last.get(0)).offset() + last.get::<i64, _>(1) as u64);
+        return Ok(Place(last.try_get(0)?).offset() + last.try_get::<i64, _>(1)? as u64);
     }
     let trimmed: i64 = sqlx::query_scalar("SELECT trimmed_to FROM partitions WHERE id = ?")
         .bind(part)

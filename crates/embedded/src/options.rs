@@ -10,6 +10,8 @@ pub struct Options {
     /// Partitions of a topic that is new. A topic keeps the number that it was born with, since another number would
     /// send a key to another partition and break its order. Default 4.
     pub partitions: u32,
+    /// Topics that get a single partition when they are new, so that all of their events are in one order.
+    pub single: Vec<Topic>,
     /// Topics that take events, besides those of the groups.
     pub topics: Vec<Topic>,
     /// Groups with their topics. A group that is new begins with the first event after this opening; events are kept
@@ -44,6 +46,7 @@ impl Default for Options {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {
             partitions: 4,
+            single: Vec::new(),
             topics: Vec::new(),
             groups: Vec::new(),
             event_bytes_max: 1 << 20,
@@ -61,12 +64,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Every topic that takes events, once.
-    pub(crate) fn all_topics(&self) -> Vec<Topic> {
+    /// Every topic that takes events, once, with the partitions that it gets if it is new.
+    pub(crate) fn all_topics(&self) -> Vec<(Topic, u32)> {
         let of_groups = self.groups.iter().flat_map(|(_, topics)| topics);
         let mut topics: Vec<Topic> = self.topics.iter().chain(of_groups).cloned().collect();
         topics.sort_unstable();
         topics.dedup();
-        topics
+        let partitions = |topic: &Topic| if self.single.contains(topic) { 1 } else { self.partitions.max(1) };
+        topics.into_iter().map(|topic| (topic.clone(), partitions(&topic))).collect()
     }
 }

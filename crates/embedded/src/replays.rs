@@ -5,7 +5,7 @@ use crossdock_core::{
     Act, LetterState, NewReplay, Page, PageRequest, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket,
     Replays, Selection, StoreError, time_ordered_id,
 };
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     Embedded, Inner, audit,
@@ -15,6 +15,7 @@ use crate::{
     errors,
     letters::{self, LetterNumber},
     place::{moment, nanoseconds},
+    rows::Columns,
     selection,
     writer::Failure,
 };
@@ -25,6 +26,9 @@ const COLUMNS: &str = "number, id, state, selection, rate, actor, reason, total,
 /// Items that are being skipped, for the length of a transaction: told apart from those that were skipped before and may
 /// belong to another replay by now.
 const SKIPPING: &str = "SELECT letter FROM replay_items WHERE replay = ?1 AND state = 5";
+
+/// Items of ended replays that are dropped in one commit.
+const DROPPED_A_STEP: i64 = 1000;
 
 #[async_trait]
 impl Replays for Embedded {
@@ -112,32 +116,32 @@ impl Inner {
             .fetch_all(&self.readers)
             .await
             .map_err(|error| errors::store_error("reading replays", error))?;
-        rows.iter().map(|row| Ok((row.get(0), read(row)?))).collect()
+        rows.iter().map(|row| Ok((row.at(0)?, read(row)?))).collect()
     }
 }
 
 fn read(row: &SqliteRow) -> Result<Replay, StoreError> {
-    let id: ReplayId = row.get(1);
+    let id: ReplayId = row.at(1)?;
     let damaged = |what: &str| errors::damaged(&format!("the {what} of the replay {id}"));
     Ok(Replay {
-        state: ReplayState::parse(row.get(2)).ok_or_else(|| damaged("state"))?,
-        selection: serde_json::from_str(row.get(3)).map_err(|_| damaged("selection"))?,
-        rate: row.get(4),
-        actor: row.get(5),
-        reason: row.get(6),
-        total: row.get::<i64, _>(7) as u64,
-        delivered: row.get::<i64, _>(8) as u64,
-        failed: row.get::<i64, _>(9) as u64,
-        skipped: row.get::<i64, _>(10) as u64,
-        created_at: moment(row.get(11)),
-        finished_at: row.get::<Option<i64>, _>(12).map(moment),
+        state: ReplayState::parse(row.at(2)?).ok_or_else(|| damaged("state"))?,
+        selection: serde_json::from_str(row.at(3)?).map_err(|_| damaged("selection"))?,
+        rate: row.at(4)?,
+        actor: row.at(5)?,
+        reason: row.at(6)?,
+        total: row.at::<i64, _>(7)? as u64,
+        delivered: row.at::<i64, _>(8)? as u64,
+        failed: row.at::<i64, _>(9)? as u64,
+        skipped: row.at::<i64, _>(10)? as u64,
+        created_at: moment(row.at(11)?),
+        finished_at: row.at::<Option<i64>, _>(12)?.map(moment),
         id,
     })
 }
 
 fn item(catalog: &Catalog, replay: &str, row: &SqliteRow) -> Result<ReplayItem, StoreError> {
     let letter = dead_letters::letter(catalog, row)?;
-    let item = row.get::<i64, _>("item") as u64;
+    let item = row.at::<i64, _>("item")? as u64;
     Ok(ReplayItem {
         ticket: ReplayTicket { replay: replay.to_owned(), item, letter: letter.id.clone() },
         letter,
@@ -205,7 +209,7 @@ async fn find(connection: &mut SqliteConnection, id: &str) -> Result<(i64, Repla
         .fetch_optional(connection)
         .await?;
     let row = row.ok_or_else(|| StoreError::NotFound { what: "replay", id: id.to_owned() })?;
-    Ok((row.get(0), read(&row)?))
+    Ok((row.at(0)?, read(&row)?))
 }
 
 /// One replay that may still change.
@@ -276,6 +280,27 @@ async fn skip_cancelled(connection: &mut SqliteConnection) -> Result<(), Failure
         skip(connection, replay, 0).await?;
     }
     Ok(())
+}
+
+/// Drops some settled items of a replay that ended before; the replay itself and its counts stay. Returns how many.
+pub(crate) async fn drop_items(connection: &mut SqliteConnection, before: i64) -> Result<u64, sqlx::Error> {
+    let replay: Option<i64> = sqlx::query_scalar(
+        "SELECT number FROM replays r WHERE finished_at < ?
+         AND EXISTS (SELECT 1 FROM replay_items i WHERE i.replay = r.number AND i.state NOT IN (0, 1)) LIMIT 1",
+    )
+    .bind(before)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(replay) = replay else { return Ok(0) };
+    let dropped = sqlx::query(
+        "DELETE FROM replay_items WHERE replay = ?1 AND item IN
+         (SELECT item FROM replay_items WHERE replay = ?1 AND state NOT IN (0, 1) LIMIT ?2)",
+    )
+    .bind(replay)
+    .bind(DROPPED_A_STEP)
+    .execute(connection)
+    .await?;
+    Ok(dropped.rows_affected())
 }
 
 async fn set_rate(

@@ -1,16 +1,38 @@
 //! Statements over several rows: one trip to SQLite's thread instead of many.
 
+use crossdock_core::StoreError;
 use sqlx::{
-    AssertSqlSafe, Sqlite, SqliteConnection,
+    AssertSqlSafe, ColumnIndex, Decode, Row, Sqlite, SqliteConnection, Type,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
+
+use crate::errors;
 
 /// Rows in one statement. Few sizes, so that each statement is prepared once and found again.
 const SIZES: [usize; 4] = [64, 16, 4, 1];
 
 /// A query with its arguments.
 pub(crate) type Bound = Query<'static, Sqlite, SqliteArguments>;
+
+/// The columns of a row.
+pub(crate) trait Columns {
+    /// The value of a column. One of another type than it should have is damage; the file is not trusted enough to panic.
+    fn at<'r, T, I>(&'r self, index: I) -> Result<T, StoreError>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+        I: ColumnIndex<SqliteRow>;
+}
+
+impl Columns for SqliteRow {
+    fn at<'r, T, I>(&'r self, index: I) -> Result<T, StoreError>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+        I: ColumnIndex<SqliteRow>,
+    {
+        self.try_get(index).map_err(|error| errors::damaged(&errors::text(&error)))
+    }
+}
 
 /// `head VALUES (?,…),… tail`, in chunks. `bind` adds the `columns` values of one row.
 pub(crate) async fn insert<T>(

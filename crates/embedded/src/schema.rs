@@ -49,7 +49,8 @@ pub(crate) async fn writer(
         .create_if_missing(create)
         // The background checkpoints, so that no commit has to wait for one.
         .pragma("wal_autocheckpoint", "0")
-        .pragma("journal_size_limit", "67108864")
+        // What the log is cut to when it begins anew: below the size at which the writer empties it.
+        .pragma("journal_size_limit", "33554432")
         .connect()
         .await?;
     if let Some(bytes) = store.file_bytes_max {
@@ -62,6 +63,13 @@ async fn limit(connection: &mut SqliteConnection, bytes: u64) -> Result<(), sqlx
     let page: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut *connection).await?;
     let pages = bytes / u64::try_from(page).unwrap_or(4096);
     sqlx::query(AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"))).execute(connection).await?;
+    Ok(())
+}
+
+/// Writes what is there already: to learn whether the disk takes it.
+pub(crate) async fn touch(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let version = format!("PRAGMA user_version = {}", MIGRATIONS.len());
+    sqlx::query(AssertSqlSafe(version)).execute(connection).await?;
     Ok(())
 }
 
@@ -99,7 +107,6 @@ pub(crate) async fn migrate(connection: &mut SqliteConnection, file: &Path) -> R
     for migration in &MIGRATIONS[done..] {
         sqlx::raw_sql(*migration).execute(&mut *transaction).await.map_err(failed)?;
     }
-    let version = AssertSqlSafe(format!("PRAGMA user_version = {}", MIGRATIONS.len()));
-    sqlx::query(version).execute(&mut *transaction).await.map_err(failed)?;
+    touch(&mut transaction).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)
 }

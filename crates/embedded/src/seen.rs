@@ -1,8 +1,9 @@
 //! Which events were seen: the newest ids in memory, older ones in sorted runs on disk.
 //!
 //! A run is written once, in the transaction that empties the memory, and never changed. A Bloom filter in memory tells
-//! whether an id may be in it, so a new id almost never reads the disk. Eight small runs become one large one, a few
-//! buckets at a time between commits; runs that are older than the window are dropped whole.
+//! whether an id may be in it, so a new id almost never reads the disk. Eight small runs of one level become one of the
+//! next, a few buckets at a time between commits, until they are large; runs that are older than the window are dropped
+//! whole. So there are few runs, however small the ones are that come in.
 
 use std::{
     collections::HashMap,
@@ -21,7 +22,7 @@ const BUCKETS: i64 = 1 << BUCKET_BITS;
 /// Bytes of an id, and of an entry in a run: the id and the place.
 pub(crate) const ID_BYTES: usize = 24;
 const ENTRY_BYTES: usize = ID_BYTES + 8;
-/// Small runs that become a large one.
+/// Small runs that become one of the next level.
 const FAN_IN: usize = 8;
 /// Buckets that one step of a compaction, and of clearing a dropped run, works on.
 const BUCKETS_A_STEP: i64 = 64;
@@ -148,7 +149,7 @@ struct Run {
     filter: Arc<Filter>,
 }
 
-/// A large run that is being made of small ones.
+/// A run that is being made of smaller ones.
 struct Compaction {
     sources: Vec<Run>,
     target: Run,
@@ -163,23 +164,30 @@ pub(crate) struct Runs {
     /// Runs that are dropped, whose buckets are still there.
     garbage: Vec<i64>,
     next_number: i64,
+    /// A run with fewer entries is small. Twice what the memory holds, so that runs written from a full memory are small and
+    /// what becomes of them is large.
+    small_below: u64,
 }
 
 impl Runs {
-    pub(crate) async fn load(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+    /// Reads what is there. `recent_ids_max` is the size at which the memory becomes a run.
+    pub(crate) async fn load(
+        connection: &mut SqliteConnection,
+        recent_ids_max: usize,
+    ) -> Result<Self, sqlx::Error> {
         let rows = sqlx::query("SELECT run, level, entries, newest_at, filter FROM seen_runs ORDER BY run")
             .fetch_all(&mut *connection)
             .await?;
-        let runs: Vec<Run> = rows
-            .iter()
-            .map(|row| Run {
-                number: row.get(0),
-                level: row.get::<i64, _>(1) as u8,
-                entries: row.get::<i64, _>(2) as u64,
-                newest_at: row.get(3),
-                filter: Arc::new(Filter::from_bytes(row.get(4))),
-            })
-            .collect();
+        let mut runs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            runs.push(Run {
+                number: row.try_get(0)?,
+                level: row.try_get(1)?,
+                entries: row.try_get::<i64, _>(2)? as u64,
+                newest_at: row.try_get(3)?,
+                filter: Arc::new(Filter::from_bytes(row.try_get(4)?)),
+            });
+        }
         let mut garbage = Vec::new();
         let mut last = -1;
         // Hops from run to run: the buckets of one lie together.
@@ -195,7 +203,8 @@ impl Runs {
             }
         }
         let next_number = runs.iter().map(|run| run.number).max().unwrap_or(-1).max(last) + 1;
-        Ok(Self { runs, compaction: None, garbage, next_number })
+        let small_below = 2 * recent_ids_max as u64;
+        Ok(Self { runs, compaction: None, garbage, next_number, small_below })
     }
 
     /// Where an event stands that was seen and has left the memory.
@@ -290,11 +299,16 @@ impl Runs {
 
     /// Whether [`Runs::step`] has something to do.
     pub(crate) fn has_work(&self) -> bool {
-        !self.garbage.is_empty() || self.compaction.is_some() || self.small().count() >= FAN_IN
+        !self.garbage.is_empty() || self.compaction.is_some() || self.sources().is_some()
     }
 
-    fn small(&self) -> impl Iterator<Item = &Run> {
-        self.runs.iter().filter(|run| run.level == 0)
+    /// The oldest small runs of a level that has enough of them, lowest level first.
+    fn sources(&self) -> Option<Vec<&Run>> {
+        let small =
+            |level| self.runs.iter().filter(move |run| run.level == level && run.entries < self.small_below);
+        let highest = self.runs.iter().map(|run| run.level).max()?;
+        let level = (0..=highest).find(|level| small(*level).count() >= FAN_IN)?;
+        Some(small(level).take(FAN_IN).collect())
     }
 
     /// One small step of housekeeping, in a transaction of its own. If that is not committed, load the runs anew.
@@ -305,8 +319,8 @@ impl Runs {
         if let Some(run) = self.garbage.last().copied() {
             return self.clear(connection, run).await;
         }
-        let sources: Vec<Run> = self.small().take(FAN_IN).cloned().collect();
-        if sources.len() == FAN_IN {
+        if let Some(sources) = self.sources() {
+            let sources = sources.into_iter().cloned().collect();
             self.compaction = Some(Compaction::new(self.next_number, sources));
             self.next_number += 1;
         }
@@ -395,7 +409,7 @@ impl Compaction {
         let filter = Filter::new(entries as usize);
         let target = Run {
             number,
-            level: 1,
+            level: sources.iter().map(|run| run.level).max().unwrap_or_default().saturating_add(1),
             entries,
             newest_at: sources.iter().map(|run| run.newest_at).max().unwrap_or_default(),
             filter: Arc::new(Filter::new(0)),

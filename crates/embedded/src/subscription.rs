@@ -1,15 +1,17 @@
 //! A member of a group: reads its partitions from memory where it keeps up, from the file where it is behind.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Batch, BrokerError, Delivery, Event, Group, Offset, Partition, Position, Settle, Signal, Subscription,
-    Topic,
+    Batch, BrokerError, Delivery, Event, Group, Offset, Partition, Position, Settle, Signal, StoreError,
+    Subscription, Topic,
 };
 use futures::{FutureExt, TryStreamExt, future::select_all};
-use sqlx::Row;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::{
+    sync::{OwnedMutexGuard, watch},
+    time::Instant,
+};
 
 use crate::{
     Inner, errors,
@@ -17,11 +19,15 @@ use crate::{
     log::PartitionLog,
     pack,
     place::Place,
+    rows::Columns,
 };
 
 /// The most deliveries in one batch, and its bytes unless it is a single one.
 const BATCH_MAX: usize = 512;
 const BATCH_BYTES: usize = 256 * 1024;
+/// How long a damaged place is left alone before it is read again.
+const DAMAGED_AGAIN: Duration = Duration::from_secs(60);
+const DOING: &str = "reading the log";
 
 /// A member of a group.
 pub(crate) struct Member {
@@ -43,6 +49,9 @@ struct Reader {
     next: Offset,
     end: watch::Receiver<Offset>,
     paused: bool,
+    /// Since when the events at `next` are known to be damaged. Nothing is given out beyond them, since that would break the
+    /// order of keys; the other partitions go on.
+    damaged_at: Option<Instant>,
 }
 
 impl Member {
@@ -64,15 +73,20 @@ impl Member {
 
     /// The next batch of any partition that has one; none if all are read to their end.
     async fn ready(&mut self) -> Result<Option<Batch>, BrokerError> {
-        let count = self.partitions.len();
+        let (count, mut failed) = (self.partitions.len(), None);
         for step in 0..count {
             let index = (self.first + step) % count;
-            if let Some(batch) = self.partitions[index].read(&self.inner).await? {
-                self.first = index + 1;
-                return Ok(Some(batch));
+            match self.partitions[index].read(&self.inner).await {
+                Ok(None) => {}
+                Ok(Some(batch)) => {
+                    self.first = index + 1;
+                    return Ok(Some(batch));
+                }
+                // One partition that cannot be read does not keep the others from their turn.
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 
     /// Waits until a partition has grown. Cancellation is safe.
@@ -144,7 +158,14 @@ impl Member {
 impl Reader {
     fn new(progress: Arc<Progress>) -> Self {
         let (next, end) = (progress.lock().mark(), progress.log.watch());
-        Self { settle: Arc::new(Complete(progress.clone())), next, end, paused: false, progress }
+        Self {
+            settle: Arc::new(Complete(progress.clone())),
+            next,
+            end,
+            paused: false,
+            damaged_at: None,
+            progress,
+        }
     }
 
     fn partition(&self) -> &Partition {
@@ -153,12 +174,18 @@ impl Reader {
 
     /// The next deliveries that are not finished. Cancellation is safe: the place moves on only with the result.
     async fn read(&mut self, inner: &Inner) -> Result<Option<Batch>, BrokerError> {
+        if self.damaged_at.is_some_and(|at| at.elapsed() < DAMAGED_AGAIN) {
+            return Ok(None);
+        }
         while !self.paused && self.next < *self.end.borrow_and_update() {
             let events = match self.progress.log.newest(self.next, BATCH_MAX, BATCH_BYTES) {
                 Some(events) => {
                     events.into_iter().zip(self.next..).map(|(event, offset)| (offset, event)).collect()
                 }
-                None => page(inner, &self.progress.log, self.next).await?,
+                None => match page(inner, &self.progress.log, self.next).await {
+                    Ok(events) => events,
+                    Err(error) => return self.failed(error),
+                },
             };
             let Some((last, _)) = events.last() else { return Ok(None) };
             self.next = last + 1;
@@ -167,6 +194,17 @@ impl Reader {
                 return Ok(Some(Batch { partition: self.partition().clone(), deliveries }));
             }
         }
+        Ok(None)
+    }
+
+    /// Damage is told and waited at: only a person can mend the file. Anything else is the caller's to try again.
+    fn failed(&mut self, error: StoreError) -> Result<Option<Batch>, BrokerError> {
+        if !matches!(error, StoreError::Damaged(_)) {
+            return Err(BrokerError::Unavailable { doing: DOING, source: Box::new(error) });
+        }
+        let (partition, offset) = (self.partition().to_string(), self.next);
+        tracing::error!(partition, offset, error = %error, "events are damaged; the partition waits there");
+        self.damaged_at = Some(Instant::now());
         Ok(None)
     }
 
@@ -189,11 +227,7 @@ async fn page(
     inner: &Inner,
     log: &PartitionLog,
     from: Offset,
-) -> Result<Vec<(Offset, Arc<Event>)>, BrokerError> {
-    let failed = |error: sqlx::Error| BrokerError::Unavailable {
-        doing: "reading the log",
-        source: Box::new(errors::store_error("reading the log", error)),
-    };
+) -> Result<Vec<(Offset, Arc<Event>)>, StoreError> {
     let mut rows = sqlx::query(
         "SELECT place, events FROM log
          WHERE place >= coalesce((SELECT max(place) FROM log WHERE place <= ?1 AND place >= ?2), ?1) AND place < ?3
@@ -205,11 +239,13 @@ async fn page(
     .fetch(&inner.readers);
     let (mut events, mut bytes, mut full) = (Vec::new(), 0, false);
     while !full {
-        let Some(row) = rows.try_next().await.map_err(failed)? else { break };
-        let mut offset = Place(row.get(0)).offset();
+        let Some(row) = rows.try_next().await.map_err(|error| errors::store_error(DOING, error))? else {
+            break;
+        };
+        let mut offset = Place(row.at(0)?).offset();
         let skip = from.saturating_sub(offset) as usize;
         offset += skip as u64;
-        let read = pack::open(row.get(1), skip, |event| {
+        let read = pack::open(row.at(1)?, skip, |event| {
             // A pack may hold more than the batch has room for; the rest is read next time.
             bytes += event.weight();
             full |= events.len() == BATCH_MAX || (bytes > BATCH_BYTES && !events.is_empty());
@@ -218,10 +254,15 @@ async fn page(
                 offset += 1;
             }
         });
-        read.map_err(|why| {
-            let error = errors::damaged(&format!("the events of {} from {offset} on: {why}", log.partition));
-            BrokerError::Unavailable { doing: "reading the log", source: Box::new(error) }
-        })?;
+        match read {
+            Ok(()) => {}
+            // What stands before the damage is whole.
+            Err(_) if !events.is_empty() => break,
+            Err(why) => {
+                let text = format!("the events of {} from {offset} on: {why}", log.partition);
+                return Err(errors::damaged(&text));
+            }
+        }
     }
     Ok(events)
 }

@@ -4,6 +4,9 @@
 //! itself and the others stay; if the disk fails, everybody is told so and the next commit tries again.
 
 use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
         Arc,
@@ -12,12 +15,12 @@ use std::{
     time::Duration,
 };
 
-use crossdock_core::{Clock, StoreError, failpoint};
-use futures::future::BoxFuture;
+use crossdock_core::{Clock, PublishError, StoreError, failpoint};
+use futures::{FutureExt, future::BoxFuture};
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -25,9 +28,11 @@ use crate::{
     catalog::SharedCatalog,
     errors::{self, Kind},
     groups::{self, Unwritten},
+    lock::Lock,
     log::{self, TopicLog},
     options::Options,
     place::{Place, nanoseconds},
+    room::Room,
     schema,
     seen::{self, Merged, Recent, Runs},
 };
@@ -39,10 +44,19 @@ const REQUESTS_MAX: usize = 2048;
 const BYTES_MAX: usize = 4 << 20;
 /// The log of SQLite is emptied by the writer itself when it has grown to this size and the background has not managed.
 const WAL_BYTES_MAX: u64 = 64 << 20;
+/// At this size it waits for readers, so that the log can begin anew.
+const WAL_BYTES_WAITED_FOR: u64 = 4 * WAL_BYTES_MAX;
 /// How often the size of that log is looked at.
 const COMMITS_A_LOOK: u32 = 64;
+/// How often there is a step of housekeeping while there is no idle moment for it. Ids come in at most as fast as this
+/// clears them away: a full memory of them is a run, and a run costs some 18 steps.
+const COMMITS_A_STEP: u32 = 8;
 /// The longest that a write may take before its callers are told that the disk does not answer.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
+const SILENT: &str = "the disk does not answer";
+/// How soon after a failed commit it is tried again without being asked, and how often that is logged.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+const TOLD_EVERY: Duration = Duration::from_secs(30);
 
 /// A change that failed.
 #[derive(Debug)]
@@ -125,36 +139,80 @@ pub(crate) struct Writer {
     pub(crate) recent: Arc<Recent>,
     pub(crate) runs: Runs,
     pub(crate) load: Arc<Load>,
-    /// None after a failure whose outcome is not known: the next commit begins by opening it again.
+    pub(crate) room: Arc<Room>,
+    /// None while a transaction is under way, and after a failure whose outcome is not known: the next commit then begins
+    /// by opening it again.
     pub(crate) connection: Option<SqliteConnection>,
+    /// There while commits fail.
+    pub(crate) failing: Option<Failing>,
+    /// Nobody else may open the folder before the last commit has ended.
+    pub(crate) lock: Arc<Lock>,
 }
 
-/// One group commit.
+/// Since commits fail.
+pub(crate) struct Failing {
+    tried_at: Instant,
+    told_at: Instant,
+}
+
+/// One group commit. Whatever happens to the transaction, everyone in here is answered.
 #[derive(Default)]
 struct Commit {
+    appends: VecDeque<Append>,
     staged: Staged,
-    tasks: Vec<(Box<dyn Task>, Result<(), StoreError>)>,
+    tasks: Vec<Waiting>,
     merges: Vec<oneshot::Sender<()>>,
     merged: Option<Merged>,
     close: Option<oneshot::Sender<()>>,
 }
 
+/// A task, and why it was undone.
+struct Waiting {
+    task: Box<dyn Task>,
+    refused: Option<StoreError>,
+}
+
+/// A commit that failed.
+struct Broken {
+    error: sqlx::Error,
+    /// It may have reached the file all the same.
+    unknown: bool,
+}
+
+impl From<sqlx::Error> for Broken {
+    fn from(error: sqlx::Error) -> Self {
+        Self { error, unknown: false }
+    }
+}
+
+/// Runs a writer to its end. Should it panic, everybody who asks from then on gets an error, and the log says so.
+pub(crate) async fn run(writer: Writer, requests: mpsc::UnboundedReceiver<Request>) {
+    let room = writer.room.clone();
+    if let Err(panic) = AssertUnwindSafe(writer.run(requests)).catch_unwind().await {
+        let why = text_of(panic.as_ref());
+        tracing::error!(panic = why, "the writer of the embedded store has ended: restart the process");
+        room.set_write(Some(errors::WRITER_ENDED.to_owned()));
+    }
+}
+
 impl Writer {
     /// Writes until it is told to close or nobody can ask any more.
-    pub(crate) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
         let (mut progress_at, mut commits) = (Instant::now(), 0u32);
-        loop {
+        let closed = loop {
             let mut batch = Vec::new();
-            let due = !self.unwritten.is_empty();
+            let failed_at = self.failing.as_ref().map(|failing| failing.tried_at);
+            let due = !self.unwritten.is_empty() && failed_at.is_none();
             tokio::select! {
                 biased;
                 request = requests.recv() => match request {
                     Some(request) => batch.push(request),
-                    None => break,
+                    None => break None,
                 },
                 () = tokio::time::sleep_until(progress_at + PROGRESS_WITHIN), if due => {}
-                () = self.unwritten.added(), if !due => continue,
-                () = tokio::time::sleep(Duration::from_millis(1)), if self.runs.has_work() => {
+                () = tokio::time::sleep_until(failed_at.unwrap_or(progress_at) + AGAIN_AFTER), if failed_at.is_some() => {}
+                () = self.unwritten.added(), if !due && failed_at.is_none() => continue,
+                () = tokio::time::sleep(Duration::from_millis(1)), if self.runs.has_work() && failed_at.is_none() => {
                     self.housekeeping().await;
                     continue;
                 }
@@ -168,49 +226,100 @@ impl Writer {
                 batch.push(request);
             }
             let with_progress = progress_at.elapsed() >= PROGRESS_WITHIN || batch.is_empty();
-            if let Some(closed) = self.commit(batch, with_progress).await {
-                self.close().await;
-                // Whoever closed it may have stopped waiting.
-                let _ = closed.send(());
-                return;
+            if let Some(closed) = self.commit_all(batch, with_progress).await {
+                break Some(closed);
             }
             if with_progress {
                 progress_at = Instant::now();
             }
-            commits += 1;
+            commits = commits.wrapping_add(1);
             if commits.is_multiple_of(COMMITS_A_LOOK) {
                 self.keep_wal_small().await;
+            }
+            if commits.is_multiple_of(COMMITS_A_LOOK)
+                || commits.is_multiple_of(COMMITS_A_STEP) && self.runs.has_work()
+            {
                 self.housekeeping().await;
             }
-        }
+        };
         self.close().await;
+        requests.close();
+        while let Ok(request) = requests.try_recv() {
+            self.refuse(request);
+        }
+        drop(self.lock);
+        if let Some(closed) = closed {
+            // Whoever closed it may have stopped waiting.
+            let _ = closed.send(());
+        }
+    }
+
+    /// Commits requests, together if all is well. While commits fail, what needs no room (progress), each task, and at last the
+    /// appends are tried by themselves, so that what makes room does not fail with what takes it.
+    async fn commit_all(&mut self, batch: Vec<Request>, with_progress: bool) -> Option<oneshot::Sender<()>> {
+        if self.failing.is_none() {
+            return self.commit(batch, with_progress).await;
+        }
+        self.commit(Vec::new(), true).await;
+        let (appends, others): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|request| matches!(request, Request::Append(_)));
+        let mut closed = None;
+        for request in others {
+            closed = self.commit(vec![request], false).await.or(closed);
+        }
+        self.commit(appends, false).await.or(closed)
     }
 
     /// Commits requests; gives back who waits for the closing, if that was among them.
     async fn commit(&mut self, batch: Vec<Request>, with_progress: bool) -> Option<oneshot::Sender<()>> {
-        let (events, bytes) = batch.iter().fold((0, 0), |(events, bytes), request| match request {
-            Request::Append(append) => (events + append.events.len(), bytes + append.bytes),
-            _ => (events, bytes),
-        });
-        let closing = batch.iter().any(|request| matches!(request, Request::Close(_)));
-        let progress = if with_progress || closing { self.unwritten.take() } else { Vec::new() };
-        let mut commit = Commit::default();
-        let written = tokio::time::timeout(WRITE_WITHIN, self.write(&mut commit, batch, &progress)).await;
-        let result = written.unwrap_or_else(|_| {
-            self.connection = None;
-            Err(sqlx::Error::Io(std::io::Error::new(
-                std::io::ErrorKind::TimedOut,
-                "the disk does not answer",
-            )))
-        });
+        let mut commit = Commit::of(batch);
+        let (events, bytes) = commit.load();
+        let with_progress = with_progress || commit.close.is_some();
+        let progress = if with_progress { self.unwritten.take() } else { Vec::new() };
+        let written = AssertUnwindSafe(timeout(WRITE_WITHIN, self.write(&mut commit, &progress)));
+        let result = match written.catch_unwind().await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Broken { error: io_error(SILENT), unknown: true }),
+            Err(panic) => {
+                let why = format!("the writer panicked: {}", text_of(panic.as_ref()));
+                Err(Broken { error: io_error(&why), unknown: true })
+            }
+        };
         self.load.release(events, bytes);
         if result.is_err() {
             progress.iter().for_each(|progress| progress.touch());
         }
+        self.note(&result);
         self.finish(commit, result)
     }
 
-    fn finish(&mut self, commit: Commit, result: Result<(), sqlx::Error>) -> Option<oneshot::Sender<()>> {
+    /// Says once that commits fail, from time to time that they still do, and once that they do no longer.
+    fn note(&mut self, result: &Result<(), Broken>) {
+        let now = Instant::now();
+        match (result, &mut self.failing) {
+            (Ok(()), None) => {}
+            (Ok(()), failing) => {
+                tracing::info!("the embedded store can be written again");
+                *failing = None;
+                self.room.set_write(None);
+            }
+            (Err(broken), failing) => {
+                let why = errors::text(&broken.error);
+                let told = failing.as_ref().filter(|failing| now - failing.told_at < TOLD_EVERY);
+                let told_at = told.map_or(now, |failing| failing.told_at);
+                if told.is_none() {
+                    tracing::error!(
+                        error = why,
+                        "the embedded store cannot be written; nothing new is taken"
+                    );
+                }
+                *failing = Some(Failing { tried_at: now, told_at });
+                self.room.set_write(Some(why));
+            }
+        }
+    }
+
+    fn finish(&mut self, commit: Commit, result: Result<(), Broken>) -> Option<oneshot::Sender<()>> {
         match result {
             Ok(()) => {
                 // The run holds what was in memory before this commit, so that goes first.
@@ -219,116 +328,44 @@ impl Writer {
                     self.recent.lock().clear();
                 }
                 commit.staged.committed(&self.recent);
-                for (task, result) in commit.tasks {
-                    task.answer(result);
+                for Waiting { task, refused } in commit.tasks {
+                    task.answer(refused.map_or(Ok(()), Err));
                 }
             }
-            Err(error) => {
-                tracing::error!(error = %errors::text(&error), "the embedded store cannot be written; nothing new is taken");
-                commit.staged.failed(&errors::publish_error(&error));
-                for (task, result) in commit.tasks {
-                    let doing = task.doing();
-                    task.answer(result.and_then(|()| Err(errors::share(doing, &error))));
+            Err(broken) => {
+                let error = broken.publish_error();
+                commit.staged.failed(&error);
+                commit.appends.into_iter().for_each(|append| append.refuse(&error));
+                for Waiting { task, refused } in commit.tasks {
+                    let error = refused.unwrap_or_else(|| broken.store_error(task.doing()));
+                    task.answer(Err(error));
                 }
             }
         }
         for merge in commit.merges {
+            // Whether it happened is looked up by whoever asked.
             let _ = merge.send(());
         }
         commit.close
     }
 
-    async fn write(
-        &mut self,
-        commit: &mut Commit,
-        batch: Vec<Request>,
-        progress: &[Arc<groups::Progress>],
-    ) -> Result<(), sqlx::Error> {
-        let opened = self.reopen().await;
-        let mut result = match (&opened, self.connection.as_mut()) {
-            (Ok(()), Some(connection)) => execute(connection, "BEGIN IMMEDIATE").await,
-            _ => opened,
-        };
-        // Every request goes into the commit, also after an error, so that all of them are answered.
-        for request in batch {
-            match request {
-                Request::Append(append) => {
-                    result = result.and(self.append(commit, append).await);
-                }
-                Request::Task(task) if result.is_ok() => result = self.task(commit, task).await,
-                Request::Task(task) => commit.tasks.push((task, Ok(()))),
-                Request::Merge(done) => commit.merges.push(done),
-                Request::Close(done) => commit.close = Some(done),
+    /// One transaction. The connection is put back only if its state is known.
+    async fn write(&mut self, commit: &mut Commit, progress: &[Arc<groups::Progress>]) -> Result<(), Broken> {
+        let mut connection = self.begin().await?;
+        if let Err(error) = self.fill(&mut connection, commit, progress).await {
+            // SQLite rolls back by itself on some errors and then refuses to do it again. After an error that should not be,
+            // what is in memory may not fit the file. In both cases the next commit begins anew, from the file.
+            let expected = errors::kind(&error) == Kind::Environment;
+            if self.roll_back(&mut connection).await.is_ok() && expected {
+                self.connection = Some(connection);
             }
+            return Err(error.into());
         }
-        let result = match result {
-            Ok(()) => self.end(commit, progress).await,
-            Err(error) => Err(error),
-        };
-        if result.is_err() {
-            self.roll_back().await;
+        match execute(&mut connection, "COMMIT").await {
+            Ok(()) => self.connection = Some(connection),
+            Err(error) => return Err(Broken { unknown: !errors::is_full(&error), error }),
         }
-        result
-    }
-
-    async fn append(&mut self, commit: &mut Commit, append: Append) -> Result<(), sqlx::Error> {
-        match self.connection.as_mut() {
-            Some(connection) => commit.staged.add(append, &self.recent, &self.runs, connection).await,
-            None => {
-                commit.staged.refuse(append);
-                Ok(())
-            }
-        }
-    }
-
-    /// Runs a task; what it refuses is undone, and the others stay.
-    async fn task(&mut self, commit: &mut Commit, mut task: Box<dyn Task>) -> Result<(), sqlx::Error> {
-        let Some(connection) = self.connection.as_mut() else {
-            commit.tasks.push((task, Ok(())));
-            return Ok(());
-        };
-        let result = run_in_savepoint(connection, &mut task).await;
-        let undone = match result {
-            Ok(()) => {
-                commit.tasks.push((task, Ok(())));
-                return Ok(());
-            }
-            Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Sql(error)) if errors::kind(&error) == Kind::Environment => {
-                commit.tasks.push((task, Ok(())));
-                return Err(error);
-            }
-            Err(Failure::Sql(error)) => Err(errors::share(task.doing(), &error)),
-        };
-        commit.tasks.push((task, undone));
-        // Names that the task had made are gone with it.
-        self.catalog.load(connection).await
-    }
-
-    async fn end(
-        &mut self,
-        commit: &mut Commit,
-        progress: &[Arc<groups::Progress>],
-    ) -> Result<(), sqlx::Error> {
-        let Some(connection) = self.connection.as_mut() else { return Ok(()) };
-        let now = nanoseconds(self.clock.now());
-        if !progress.is_empty() {
-            let rows: Vec<_> = progress.iter().map(|progress| progress.row()).collect();
-            failpoint("completed.before_commit");
-            groups::write(connection, &rows).await?;
-        }
-        let appended = !commit.staged.is_empty();
-        if appended {
-            commit.staged.write(connection, now).await?;
-            failpoint("append.before_commit");
-        }
-        let full = self.recent.lock().len() >= self.options.recent_ids_max;
-        if full || !commit.merges.is_empty() {
-            // What this commit appends stays in memory: it is not in `recent` yet.
-            commit.merged = merge(connection, &self.runs, &self.recent, &self.topics, now).await?;
-        }
-        execute(connection, "COMMIT").await.inspect_err(|_| self.connection = None)?;
-        if appended {
+        if !commit.staged.is_empty() {
             failpoint("append.after_commit");
         }
         if !progress.is_empty() {
@@ -337,71 +374,194 @@ impl Writer {
         Ok(())
     }
 
-    async fn roll_back(&mut self) {
-        let Some(connection) = self.connection.as_mut() else { return };
-        let undone = async {
-            execute(connection, "ROLLBACK").await?;
-            self.catalog.load(connection).await
-        };
-        // SQLite rolls back by itself on some errors and then refuses to do it again: begin anew, from the file.
-        if undone.await.is_err() {
-            self.connection = None;
-        }
-    }
-
-    /// After a failure whose outcome is not known: opens the file again and takes the truth from it.
-    async fn reopen(&mut self) -> Result<(), sqlx::Error> {
-        if self.connection.is_some() {
-            return Ok(());
+    /// Begins a transaction. After a failure whose outcome is not known it opens the file again and takes the truth from it:
+    /// inside the transaction, when the commit that was lost sight of has ended one way or the other.
+    async fn begin(&mut self) -> Result<SqliteConnection, sqlx::Error> {
+        if let Some(mut connection) = self.connection.take() {
+            execute(&mut connection, "BEGIN IMMEDIATE").await?;
+            return Ok(connection);
         }
         let mut connection = schema::writer(&self.file, false, &self.options).await?;
+        execute(&mut connection, "BEGIN IMMEDIATE").await?;
         self.catalog.load(&mut connection).await?;
         for partition in self.topics.iter().flat_map(|topic| &topic.partitions) {
             partition.reset(log::end_of(&mut connection, partition.part).await?);
         }
-        self.runs = Runs::load(&mut connection).await?;
+        self.runs = Runs::load(&mut connection, self.options.recent_ids_max).await?;
         load_recent(&mut connection, &self.recent).await?;
-        self.connection = Some(connection);
+        Ok(connection)
+    }
+
+    async fn roll_back(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        execute(connection, "ROLLBACK").await?;
+        self.catalog.load(connection).await
+    }
+
+    async fn fill(
+        &mut self,
+        connection: &mut SqliteConnection,
+        commit: &mut Commit,
+        progress: &[Arc<groups::Progress>],
+    ) -> Result<(), sqlx::Error> {
+        if self.failing.is_some() {
+            // A commit that changes nothing would tell nothing about the disk.
+            schema::touch(connection).await?;
+        }
+        for waiting in &mut commit.tasks {
+            waiting.refused = self.task(connection, &mut waiting.task).await?.err();
+        }
+        if !progress.is_empty() {
+            let rows: Vec<_> = progress.iter().map(|progress| progress.row()).collect();
+            failpoint("completed.before_commit");
+            groups::write(connection, &rows).await?;
+        }
+        self.stage(connection, commit).await?;
+        let now = nanoseconds(self.clock.now());
+        let full = self.recent.lock().len() >= self.options.recent_ids_max;
+        if full || !commit.merges.is_empty() {
+            // Before this commit's events are in the file: their ids are not in `recent` yet.
+            commit.merged = merge(connection, &self.runs, &self.recent, now).await?;
+        }
+        if !commit.staged.is_empty() {
+            commit.staged.write(connection, now).await?;
+            failpoint("append.before_commit");
+        }
+        Ok(())
+    }
+
+    /// Runs a task; what it refuses is undone, and the others stay. An error means that the transaction cannot go on.
+    async fn task(
+        &mut self,
+        connection: &mut SqliteConnection,
+        task: &mut Box<dyn Task>,
+    ) -> Result<Result<(), StoreError>, sqlx::Error> {
+        let result = run_in_savepoint(connection, task).await?;
+        if result.is_err() {
+            // Names that the task had made are gone with it.
+            self.catalog.load(connection).await?;
+        }
+        Ok(result)
+    }
+
+    async fn stage(
+        &mut self,
+        connection: &mut SqliteConnection,
+        commit: &mut Commit,
+    ) -> Result<(), sqlx::Error> {
+        if !commit.appends.is_empty() || self.room.is_file_full() {
+            let bytes = commit.appends.iter().map(|append| append.bytes).sum();
+            self.room.look_at_file(connection, bytes).await?;
+        }
+        // A failed write says nothing about this one.
+        let refusal = self.room.full().map(PublishError::Unavailable);
+        while let Some(append) = commit.appends.pop_front() {
+            match &refusal {
+                Some(error) => append.refuse(error),
+                None => commit.staged.add(append, &self.recent, &self.runs, connection).await?,
+            }
+        }
         Ok(())
     }
 
     /// One step of what nobody waits for.
     async fn housekeeping(&mut self) {
-        let Some(connection) = self.connection.as_mut() else { return };
+        let Err(error) = timeout(WRITE_WITHIN, self.tidy()).await.unwrap_or_else(|_| Err(io_error(SILENT)))
+        else {
+            return;
+        };
+        let (why, now) = (errors::text(&error), Instant::now());
+        tracing::warn!(error = why, "failed to tidy the ids that were seen; trying again later");
+        self.failing = Some(Failing { tried_at: now, told_at: now });
+        self.room.set_write(Some(why));
+    }
+
+    /// Forgets ids that are old or too many, and makes few runs of many.
+    async fn tidy(&mut self) -> Result<(), sqlx::Error> {
         let window = i64::try_from(self.options.dedupe_window.as_nanos()).unwrap_or(i64::MAX);
         let before = nanoseconds(self.clock.now()).saturating_sub(window);
-        let step = async {
-            execute(connection, "BEGIN IMMEDIATE").await?;
-            self.runs.expire(connection, before, self.options.dedupe_ids_max).await?;
-            self.runs.step(connection).await?;
-            execute(connection, "COMMIT").await
-        };
-        if let Err(error) = step.await {
-            tracing::warn!(error = %errors::text(&error), "failed to tidy the ids that were seen; trying again later");
-            self.connection = None;
-        }
+        let mut connection = self.begin().await?;
+        self.runs.expire(&mut connection, before, self.options.dedupe_ids_max).await?;
+        self.runs.step(&mut connection).await?;
+        execute(&mut connection, "COMMIT").await?;
+        self.connection = Some(connection);
+        Ok(())
     }
 
     async fn keep_wal_small(&mut self) {
-        let Some(connection) = self.connection.as_mut() else { return };
+        let Some(mut connection) = self.connection.take() else { return };
         let bytes = std::fs::metadata(self.file.with_extension("db-wal")).map_or(0, |wal| wal.len());
-        if bytes < WAL_BYTES_MAX {
-            return;
+        let sql = match bytes {
+            WAL_BYTES_WAITED_FOR.. => "PRAGMA wal_checkpoint(RESTART)",
+            WAL_BYTES_MAX.. => "PRAGMA wal_checkpoint(PASSIVE)",
+            _ => {
+                self.connection = Some(connection);
+                return;
+            }
+        };
+        match timeout(WRITE_WITHIN, execute(&mut connection, sql)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %errors::text(&error), "failed to checkpoint the embedded store");
+            }
+            // It is still at it: the next commit opens another connection.
+            Err(_) => return,
         }
-        if let Err(error) = execute(connection, "PRAGMA wal_checkpoint(PASSIVE)").await {
-            tracing::warn!(error = %errors::text(&error), "failed to checkpoint the embedded store");
-        }
+        self.connection = Some(connection);
     }
 
     async fn close(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        let closed = async {
+        let closed = timeout(WRITE_WITHIN, async {
             execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await?;
             connection.close().await
-        };
-        if let Err(error) = closed.await {
+        });
+        if let Err(error) = closed.await.unwrap_or_else(|_| Err(io_error(SILENT))) {
             tracing::warn!(error = %errors::text(&error), "the embedded store was not closed in order; nothing is lost");
         }
+    }
+
+    /// Answers a request that came too late.
+    fn refuse(&self, request: Request) {
+        match request {
+            Request::Append(append) => {
+                self.load.release(append.events.len(), append.bytes);
+                append.refuse(&PublishError::Unavailable(errors::CLOSED.to_owned()));
+            }
+            Request::Task(task) => task.answer(Err(errors::closed())),
+            Request::Merge(done) | Request::Close(done) => drop(done.send(())),
+        }
+    }
+}
+
+impl Commit {
+    fn of(batch: Vec<Request>) -> Self {
+        let mut commit = Self::default();
+        for request in batch {
+            match request {
+                Request::Append(append) => commit.appends.push_back(append),
+                Request::Task(task) => commit.tasks.push(Waiting { task, refused: None }),
+                Request::Merge(done) => commit.merges.push(done),
+                Request::Close(done) => commit.close = Some(done),
+            }
+        }
+        commit
+    }
+
+    /// Events and bytes that wait in it.
+    fn load(&self) -> (usize, usize) {
+        self.appends
+            .iter()
+            .fold((0, 0), |(events, bytes), append| (events + append.events.len(), bytes + append.bytes))
+    }
+}
+
+impl Broken {
+    fn publish_error(&self) -> PublishError {
+        if self.unknown { PublishError::Unknown } else { errors::publish_error(&self.error) }
+    }
+
+    fn store_error(&self, doing: &'static str) -> StoreError {
+        if self.unknown { errors::unknown(doing, &self.error) } else { errors::share(doing, &self.error) }
     }
 }
 
@@ -418,31 +578,51 @@ async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result
     sqlx::query(sql).execute(connection).await.map(|_| ())
 }
 
+/// Runs a task so that it alone is undone if it refuses, fails or panics. An error means that the transaction cannot go on.
 async fn run_in_savepoint(
     connection: &mut SqliteConnection,
     task: &mut Box<dyn Task>,
-) -> Result<(), Failure> {
+) -> Result<Result<(), StoreError>, sqlx::Error> {
     execute(connection, "SAVEPOINT task").await?;
-    let result = task.run(connection).await;
-    if let Err(Failure::Refused(_)) = &result {
-        execute(connection, "ROLLBACK TO task").await?;
-    } else if let Err(Failure::Sql(error)) = &result
-        && errors::kind(error) != Kind::Environment
-    {
-        execute(connection, "ROLLBACK TO task").await?;
-    }
-    if !matches!(&result, Err(Failure::Sql(error)) if errors::kind(error) == Kind::Environment) {
-        execute(connection, "RELEASE task").await?;
-    }
-    result
+    let refused = match AssertUnwindSafe(task.run(connection)).catch_unwind().await {
+        Ok(Ok(())) => {
+            execute(connection, "RELEASE task").await?;
+            return Ok(Ok(()));
+        }
+        Ok(Err(Failure::Refused(error))) => error,
+        Ok(Err(Failure::Sql(error))) if errors::kind(&error) == Kind::Environment => return Err(error),
+        Ok(Err(Failure::Sql(error))) => errors::share(task.doing(), &error),
+        Err(panic) => {
+            let (doing, why) = (task.doing(), text_of(panic.as_ref()));
+            tracing::error!(
+                doing,
+                panic = why,
+                "a change to the embedded store panicked and was undone: this is a bug"
+            );
+            StoreError::Unavailable { doing, source: format!("the change panicked: {why}").into() }
+        }
+    };
+    execute(connection, "ROLLBACK TO task").await?;
+    execute(connection, "RELEASE task").await?;
+    Ok(Err(refused))
 }
 
-/// Moves the ids in memory to a run, and remembers how far the log is in runs.
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why")
+}
+
+fn io_error(why: &str) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other(why.to_owned()))
+}
+
+/// Moves the ids in memory to a run, and remembers for every partition, also of topics that are no longer in the
+/// configuration, that its log is in runs up to its end.
 async fn merge(
     connection: &mut SqliteConnection,
     runs: &Runs,
     recent: &Recent,
-    topics: &[Arc<TopicLog>],
     now: i64,
 ) -> Result<Option<Merged>, sqlx::Error> {
     let ids = recent.lock().clone();
@@ -450,13 +630,16 @@ async fn merge(
         return Ok(None);
     }
     let merged = runs.merge(connection, &ids, now).await?;
-    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-        sqlx::query("UPDATE partitions SET merged_to = ? WHERE id = ?")
-            .bind(partition.end() as i64)
-            .bind(partition.part)
-            .execute(&mut *connection)
-            .await?;
-    }
+    // One seek to the last pack of each partition.
+    sqlx::query(
+        "UPDATE partitions SET merged_to = coalesce(
+             (SELECT l.place + l.count - (partitions.id << 46) FROM log l
+              WHERE l.place >= partitions.id << 46 AND l.place < (partitions.id + 1) << 46
+              ORDER BY l.place DESC LIMIT 1),
+             merged_to)",
+    )
+    .execute(connection)
+    .await?;
     Ok(Some(merged))
 }
 
