@@ -16,11 +16,13 @@ pub(crate) async fn live() -> Answer {
     json::ok(&json!({ "status": "live" }))
 }
 
-/// `GET /health/ready`: events are taken in. A failure to write is no reason to say no, since only the next write can
-/// tell that it is over; `/v1/status` names it.
+/// `GET /health/ready`: events are taken in, as far as the store knows without trying.
 pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Answer {
     if api.hub.is_stopping() {
         return Err(Problem::new(Kind::STOPPING, "the hub is stopping"));
+    }
+    if let Some(why) = api.hub.stores().outbox.refusal() {
+        return Err(Problem::new(Kind::UNAVAILABLE, format!("events cannot be stored now: {why}")));
     }
     match timeout(STORE_WITHIN, api.hub.stores().connections.load()).await {
         Ok(answered) => drop(answered?),
