@@ -39,6 +39,14 @@ pub struct FlowPlan {
     pub retry: RetryPolicy,
 }
 
+impl FlowPlan {
+    /// Whether it keeps order by a key of its own. Events that share it may have different keys of their own, by which a
+    /// broker spreads them over partitions; their order is then that of the topic only if it has one partition.
+    pub fn orders_across_keys(&self) -> bool {
+        self.key.is_some() && self.order == Order::Key
+    }
+}
+
 /// A field of an action, with its expressions.
 pub struct FieldPlan {
     /// The field's name in the connector's specification.

@@ -49,6 +49,27 @@ async fn a_held_event_survives_a_restart_with_its_attempts_and_its_due_time() {
 }
 
 #[tokio::test]
+async fn a_flows_own_key_keeps_the_order_of_the_topic_among_events_of_different_keys() {
+    let sink = sink().await;
+    let flow = "    key: .key\n    retry: { schedule: [50ms, 100ms, 2500ms, 2500ms, 2500ms, 2500ms], jitter: 0 }\n";
+    let setup = Setup::new(&config(&sink, flow)).expect("a folder");
+    let hub = setup.start().await.expect("the hub starts");
+    sink.script().push(Rule::any().times(20), Answer::status(503));
+    for seq in 1..=40 {
+        // Each event has a key of its own, as an order has its id; the flow keeps order by customer.
+        let of = |customer: u64| {
+            let data = json!({ "key": format!("customer-{customer}"), "seq": seq });
+            event(&format!("{customer}-{seq}"), &format!("order-{customer}-{seq}"), &data)
+        };
+        publish(&hub, "orders", &(0..5).map(of).collect::<Vec<_>>()).await;
+    }
+    sink.ledger().wait_for_accepted(200, PATIENCE).await.expect("all arrive");
+    for (customer, seqs) in first_deliveries(sink.ledger()) {
+        assert_eq!(seqs, (1..=40).collect::<Vec<_>>(), "{customer}");
+    }
+}
+
+#[tokio::test]
 async fn a_failing_key_stops_neither_other_keys_nor_other_flows() {
     let sink = sink().await;
     let flow = "    retry: { schedule: [1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s], jitter: 0 }
