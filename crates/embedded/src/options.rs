@@ -37,7 +37,9 @@ pub struct Options {
     /// Ids that are kept in memory before they are written out as a sorted run. Default 131,072: about 10 MB of
     /// memory, and what a start has to read again. In debug builds 1,024, so that tests meet many runs.
     pub recent_ids_max: usize,
-    /// The largest size of the database file, for quotas and tests; none is as large as the disk. Default none.
+    /// The largest size of the database file; none is as large as the disk. New events are refused before its last eighth
+    /// (at most 64 MiB) is touched, so that those that were accepted can still be held, dead-lettered and dropped. SQLite's
+    /// write-ahead log comes on top. Default none.
     pub file_bytes_max: Option<u64>,
 }
 

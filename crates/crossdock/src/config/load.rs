@@ -36,6 +36,10 @@ const FIELDS: [&str; 11] = [
     "flows",
 ];
 
+/// The smallest limit of the data folder: some of the largest events, and room to hold them.
+const DATA_BYTES_MIN: u64 = 16 << 20;
+const DATA_HELP: &str = "a size of at least `16MiB`, for example `10GiB`";
+
 /// A configuration that can be run.
 pub struct Loaded {
     /// The file.
@@ -67,13 +71,16 @@ pub struct Loaded {
 pub struct Limits {
     /// The largest body of a request, in bytes. Default 1 MiB.
     pub body_bytes_max: usize,
+    /// The largest size of the database in the data folder, in bytes; none for the size of the disk, the default. New events
+    /// are refused a little earlier; SQLite's log beside the database comes on top, usually some ten MiB.
+    pub data_bytes_max: Option<u64>,
     /// The most events a second over all ways in; none for no limit, the default.
     pub rate: Option<f64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes_max: 1 << 20, rate: None }
+        Self { body_bytes_max: 1 << 20, data_bytes_max: None, rate: None }
     }
 }
 
@@ -194,7 +201,7 @@ impl Reader<'_> {
     fn limits(&mut self, fields: &Fields<'_>) -> Limits {
         let mut limits = Limits::default();
         let Some(entry) = fields.entry("limits") else { return limits };
-        let Some(fields) = self.fields(&entry.node, "`limits`", &entry.at, &["body", "rate"]) else {
+        let Some(fields) = self.fields(&entry.node, "`limits`", &entry.at, &["body", "data", "rate"]) else {
             return limits;
         };
         if let Some(node) = fields.get("body") {
@@ -202,6 +209,11 @@ impl Reader<'_> {
                 duration::size(text).and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes > 0)
             });
             limits.body_bytes_max = bytes.unwrap_or(limits.body_bytes_max);
+        }
+        if let Some(node) = fields.get("data") {
+            limits.data_bytes_max = self.parsed(node, "`data`", DATA_HELP, |text| {
+                duration::size(text).filter(|bytes| *bytes >= DATA_BYTES_MIN)
+            });
         }
         if let Some(node) = fields.get("rate") {
             limits.rate = self.parsed(node, "`rate`", RATE_HELP, duration::rate);

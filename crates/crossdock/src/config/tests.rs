@@ -73,7 +73,7 @@ data: /var/lib/crossdock
 token: "${env.TOKEN}"
 allowed_hosts: [hub.example.com, "hub.internal:8443"]
 topics: [orders, refunds]
-limits: { body: 2MiB, rate: 1000/s }
+limits: { body: 2MiB, data: 10GiB, rate: 1000/s }
 partitions: 8
 retention: 7d
 dedupe_window: 24h
@@ -116,6 +116,7 @@ flows:
     assert_eq!(loaded.data, Path::new("/var/lib/crossdock"));
     assert_eq!(loaded.token.unwrap().expose_secret(), "the-value-of-TOKEN");
     assert_eq!((loaded.limits.body_bytes_max, loaded.limits.rate), (2 << 20, Some(1000.0)));
+    assert_eq!(loaded.limits.data_bytes_max, Some(10 << 30));
     assert_eq!((loaded.partitions, loaded.retention), (Some(8), Some(Duration::from_secs(7 * 86_400))));
     let topics: Vec<_> = loaded.plan.topics.iter().map(|topic| topic.as_str()).collect();
     assert_eq!(topics, ["orders", "refunds", "invoices"]);

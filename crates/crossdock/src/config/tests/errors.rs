@@ -82,7 +82,7 @@ connections:
     wrong_durations_sizes_and_rates: problems(r#"
 retention: 7
 dedupe_window: 1w
-limits: { body: 1MB, rate: 1000 }
+limits: { body: 1MB, data: 15MiB, rate: 1000 }
 connections: { crm: { connector: http, circuit: { over: 10, pause: 2m }, config: { base_url: http://a, timeout: 5 seconds } } }
 flows:
   a:
