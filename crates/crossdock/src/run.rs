@@ -40,9 +40,10 @@ pub struct Running {
 pub async fn start(loaded: Loaded) -> anyhow::Result<Running> {
     let clock = Arc::new(SystemClock);
     let embedded = Embedded::open(&loaded.data, options(&loaded), clock.clone()).await?;
-    let listener = TcpListener::bind(loaded.listen)
-        .await
-        .with_context(|| format!("failed to listen on {}: is another hub running? choose another `listen`", loaded.listen))?;
+    warn_of_order(&loaded, &embedded);
+    let listener = TcpListener::bind(loaded.listen).await.with_context(|| {
+        format!("failed to listen on {}: is another hub running? choose another `listen`", loaded.listen)
+    })?;
     let address = listener.local_addr().context("failed to read the address that the API listens on")?;
     let api = ApiOptions {
         body_bytes_max: loaded.limits.body_bytes_max,
@@ -65,7 +66,9 @@ fn options(loaded: &Loaded) -> Options {
     topics.extend(flows.iter().flat_map(|flow| flow.topics.iter().cloned()));
     topics.sort_unstable();
     topics.dedup();
+    let single = flows.iter().filter(|flow| flow.orders_across_keys());
     Options {
+        single: single.flat_map(|flow| flow.topics.iter().cloned()).collect(),
         partitions: loaded.partitions.unwrap_or(defaults.partitions),
         retention: loaded.retention.unwrap_or(defaults.retention),
         dedupe_window: loaded.dedupe_window.unwrap_or(defaults.dedupe_window),
@@ -74,6 +77,19 @@ fn options(loaded: &Loaded) -> Options {
         topics,
         groups: flows.iter().map(|flow| (flow.name.clone(), flow.topics.clone())).collect(),
         ..defaults
+    }
+}
+
+/// A topic keeps the partitions that it was born with, also when a flow with a key of its own comes later.
+fn warn_of_order(loaded: &Loaded, embedded: &Embedded) {
+    for flow in loaded.plan.flows.iter().filter(|flow| flow.orders_across_keys()) {
+        for topic in flow.topics.iter().filter(|topic| embedded.partitions(topic) > Some(1)) {
+            tracing::warn!(
+                flow = %flow.name, %topic,
+                "the flow has a `key` of its own, but its topic was made with several partitions: order is kept only \
+                 among events that also share their own key; begin with a new `data` folder to keep it among all"
+            );
+        }
     }
 }
 
@@ -122,7 +138,10 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!(within_s = STOP_WITHIN.as_secs(), "stopping: nothing new is taken in, what is out may finish");
+    tracing::info!(
+        within_s = STOP_WITHIN.as_secs(),
+        "stopping: nothing new is taken in, what is out may finish"
+    );
     let finished = tokio::select! {
         finished = running.stop(STOP_WITHIN) => finished,
         _ = terminate.recv() => anyhow::bail!("stopped at once; what was out comes again after the next start"),

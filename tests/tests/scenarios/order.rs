@@ -51,7 +51,8 @@ async fn a_held_event_survives_a_restart_with_its_attempts_and_its_due_time() {
 #[tokio::test]
 async fn a_flows_own_key_keeps_the_order_of_the_topic_among_events_of_different_keys() {
     let sink = sink().await;
-    let flow = "    key: .key\n    retry: { schedule: [50ms, 100ms, 2500ms, 2500ms, 2500ms, 2500ms], jitter: 0 }\n";
+    let flow =
+        "    key: .key\n    retry: { schedule: [50ms, 100ms, 2500ms, 2500ms, 2500ms, 2500ms], jitter: 0 }\n";
     let setup = Setup::new(&config(&sink, flow)).expect("a folder");
     let hub = setup.start().await.expect("the hub starts");
     sink.script().push(Rule::any().times(20), Answer::status(503));
