@@ -118,7 +118,10 @@ pub(crate) fn check_name(name: &str) -> Result<(), Malformed> {
     if fits || KNOWN.contains(&name) {
         return Ok(());
     }
-    Err(refuse(name, "is not the name of an attribute: use 1 to 20 of a-z 0-9 (and put other fields into `data`)"))
+    Err(refuse(
+        name,
+        "is not the name of an attribute: use 1 to 20 of a-z 0-9 (and put other fields into `data`)",
+    ))
 }
 
 fn check_text(name: &str, value: &str) -> Result<(), Malformed> {
@@ -138,7 +141,8 @@ fn filled(name: &str, value: String) -> Result<String, Malformed> {
 /// Reads an RFC 3339 time. The parser takes more than that, so the form is checked first.
 fn time(value: &str) -> Result<Timestamp, Malformed> {
     let bad = || {
-        let allowed = "is not an RFC 3339 time such as `2026-11-24T08:15:30Z` or `2026-11-24T09:15:30.25+01:00`";
+        let allowed =
+            "is not an RFC 3339 time such as `2026-11-24T08:15:30Z` or `2026-11-24T09:15:30.25+01:00`";
         refuse("time", allowed)
     };
     if !is_rfc3339(value.as_bytes()) {
@@ -168,7 +172,8 @@ fn is_rfc3339(value: &[u8]) -> bool {
 /// A refusal of one member.
 pub(crate) fn refuse(name: &str, what: impl AsRef<str>) -> Malformed {
     const SHOWN_MAX: usize = 64;
-    let shown: String = name.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+    let shown: String =
+        name.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
     let pointer = format!("/{}", shown.replace('~', "~0").replace('/', "~1"));
     Malformed { pointer, message: format!("the attribute `{shown}` {}", what.as_ref()) }
 }

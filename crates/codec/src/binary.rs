@@ -25,7 +25,10 @@ pub(crate) fn event(headers: &[(String, String)], body: &Bytes) -> Result<Event,
         let lower = header.to_ascii_lowercase();
         let name = match attribute(&lower) {
             Some(name @ ("data" | "data_base64" | "datacontenttype")) => {
-                return Err(refuse(name, "is no header: the data is the body, its media type is `content-type`"));
+                return Err(refuse(
+                    name,
+                    "is no header: the data is the body, its media type is `content-type`",
+                ));
             }
             Some(name) => name,
             None if lower == "content-type" => "datacontenttype",

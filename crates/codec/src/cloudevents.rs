@@ -40,7 +40,9 @@ impl Envelope for CloudEvents {
             text(content_type, body)?;
             structured::batch(body)
         } else if is_cloudevents(essence) {
-            Err(whole(format!("cannot be read: the format `{essence}` is not supported; use the JSON format")))
+            Err(whole(format!(
+                "cannot be read: the format `{essence}` is not supported; use the JSON format"
+            )))
         } else if headers.iter().any(|(name, _)| binary::attribute(name).is_some()) {
             binary::event(headers, body).map(|event| vec![Ok(event)])
         } else {

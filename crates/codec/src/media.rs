@@ -35,7 +35,9 @@ mod tests {
         for json in ["application/json", "text/JSON; charset=utf-8", "application/vnd.shop.order+Json"] {
             assert!(is_json(json), "{json}");
         }
-        for other in ["", "json", "text/plain", "application/jsonl", "application/json-seq", "application/xml"] {
+        for other in
+            ["", "json", "text/plain", "application/jsonl", "application/json-seq", "application/xml"]
+        {
             assert!(!is_json(other), "{other}");
         }
     }

@@ -89,7 +89,8 @@ fn is_exact(number: &str) -> bool {
     }
     let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
     let significant = mantissa.bytes().filter(u8::is_ascii_digit).skip_while(|&digit| digit == b'0').count();
-    let fits = number.parse::<f64>().is_ok_and(|value| value.is_finite() && (value != 0.0 || significant == 0));
+    let fits =
+        number.parse::<f64>().is_ok_and(|value| value.is_finite() && (value != 0.0 || significant == 0));
     significant <= FLOAT_DIGITS && fits
 }
 
@@ -105,7 +106,9 @@ mod tests {
 
     #[test]
     fn half_a_surrogate_pair_is_seen() {
-        for lone in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\ud800x\udc00""#, r#""\uDFFF\uD800""#] {
+        for lone in
+            [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\ud800x\udc00""#, r#""\uDFFF\uD800""#]
+        {
             assert!(scan(lone.as_bytes()).lone_surrogate, "{lone}");
         }
         for fine in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u0000""#, r#""é""#] {

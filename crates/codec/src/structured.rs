@@ -33,7 +33,8 @@ pub(crate) fn batch(body: &Bytes) -> Result<Vec<Result<Event, Malformed>>, Malfo
 
 /// Reads one event. `place` is where it stands in the request.
 pub(crate) fn event(body: &Bytes, place: &str) -> Result<Event, Malformed> {
-    let within = |malformed: Malformed| Malformed { pointer: format!("{place}{}", malformed.pointer), ..malformed };
+    let within =
+        |malformed: Malformed| Malformed { pointer: format!("{place}{}", malformed.pointer), ..malformed };
     if !begins_with(body, b'{') {
         let form = if place.is_empty() && begins_with(body, b'[') {
             "is a list; send lists as `application/cloudevents-batch+json`"
@@ -91,7 +92,15 @@ fn text_of(name: &str, value: &RawValue) -> Result<String, Malformed> {
 fn is_standard(name: &str) -> bool {
     matches!(
         name,
-        "specversion" | "id" | "source" | "type" | "subject" | "time" | "datacontenttype" | "dataschema" | "partitionkey"
+        "specversion"
+            | "id"
+            | "source"
+            | "type"
+            | "subject"
+            | "time"
+            | "datacontenttype"
+            | "dataschema"
+            | "partitionkey"
     )
 }
 
@@ -108,8 +117,8 @@ fn read_data(draft: &mut Draft, body: &Bytes, data: &RawValue) -> Result<Bytes, 
     if !data.get().starts_with('"') {
         return Err(refuse("data", format!("must be text, because `datacontenttype` is `{content_type}`")));
     }
-    let text: String =
-        serde_json::from_str(data.get()).map_err(|error| refuse("data", format!("is not JSON text: {error}")))?;
+    let text: String = serde_json::from_str(data.get())
+        .map_err(|error| refuse("data", format!("is not JSON text: {error}")))?;
     Ok(Bytes::from(text))
 }
 
@@ -120,7 +129,10 @@ pub(crate) fn check_json(json: &[u8]) -> Result<(), Malformed> {
         return Err(refuse("data", format!("is nested deeper than {DEPTH_MAX} levels")));
     }
     if lone_surrogate {
-        return Err(refuse("data", "holds half of a surrogate pair (`\\ud800` to `\\udfff`), which is no character"));
+        return Err(refuse(
+            "data",
+            "holds half of a surrogate pair (`\\ud800` to `\\udfff`), which is no character",
+        ));
     }
     Ok(())
 }
