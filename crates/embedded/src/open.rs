@@ -22,7 +22,7 @@ pub enum OpenError {
         pid: String,
     },
     /// The folder or a file in it cannot be used.
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Unusable {
         /// What.
         path: PathBuf,
