@@ -18,7 +18,7 @@ test: ## run every test; narrow it with ARGS="-p crossdock-core"
 check: ## formatting, lints, dependency policy and unit tests
 	@deploy/dev/check
 
-bench: ## run the benchmarks; pass options on with ARGS="…"
+bench: ## run the benchmarks; ARGS="--help" lists rows and flags
 	@deploy/dev/bench $(ARGS)
 
 up: ## start the development servers
