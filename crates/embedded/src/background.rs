@@ -24,7 +24,7 @@ const CHECKPOINT_FROM: u64 = if cfg!(debug_assertions) { 64 << 10 } else { 4 << 
 const CHECKPOINT_WITHIN: Duration = Duration::from_secs(60);
 /// How often what may be forgotten is looked for.
 const RETAIN_EVERY: Duration =
-    if cfg!(debug_assertions) { Duration::from_secs(2) } else { Duration::from_secs(30) };
+    if cfg!(debug_assertions) { Duration::from_millis(250) } else { Duration::from_secs(30) };
 /// Packs that are dropped in one commit.
 const PACKS_A_STEP: i64 = 128;
 

@@ -8,7 +8,7 @@ use std::{
 
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
-use crate::open::OpenError;
+use crate::{open::OpenError, wal};
 
 /// Files up to this size are checked whole, which takes some 10 ms; of larger ones, the header and the schema.
 /// Damage further inside is found by the read that meets it.
@@ -17,12 +17,16 @@ const CHECKED_WHOLE_BYTES_MAX: u64 = 8 << 20;
 /// Refuses a damaged database or log of it, and leaves both as they are.
 pub(crate) async fn inspect(file: &Path) -> Result<(), OpenError> {
     let damaged = |file: &Path, why: &str| OpenError::Damaged { file: file.to_owned(), why: why.to_owned() };
-    let wal = file.with_extension("db-wal");
-    let header = |path: &Path| beginning(path).map_err(|source| OpenError::unusable(path, source));
-    if let Some(why) = header(&wal)?.and_then(|(bytes, _)| wrong_wal(&bytes)) {
-        return Err(damaged(&wal, why));
+    let wal_file = file.with_extension("db-wal");
+    let path = wal_file.clone();
+    // A log of some ten MiB takes some ten ms.
+    let looked = tokio::task::spawn_blocking(move || wal::damage(&path)).await.map_err(io::Error::other);
+    let unusable = |source| OpenError::unusable(&wal_file, source);
+    if let Some(why) = looked.map_err(unusable)?.map_err(unusable)? {
+        return Err(damaged(&wal_file, why));
     }
-    let Some((bytes, length)) = header(file)? else { return Ok(()) };
+    let header = beginning(file).map_err(|source| OpenError::unusable(file, source))?;
+    let Some((bytes, length)) = header else { return Ok(()) };
     if length == 0 {
         return Ok(());
     }
@@ -57,17 +61,6 @@ fn wrong_database(bytes: &[u8], length: u64) -> Option<&'static str> {
         return Some("it was cut, or its page size is wrong");
     }
     None
-}
-
-/// <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>. SQLite takes a log with another header for an empty
-/// one and writes over it, which would lose what was committed.
-fn wrong_wal(bytes: &[u8]) -> Option<&'static str> {
-    // All zero is a log whose header had not reached the disk, so neither had a commit.
-    if bytes.len() < 32 || bytes.iter().all(|byte| *byte == 0) {
-        return None;
-    }
-    let magic = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    (magic & !1 != 0x377f_0682).then_some("it does not begin like a write-ahead log")
 }
 
 /// Lets SQLite look, read-only: such a connection writes nothing when it closes.

@@ -40,6 +40,7 @@ mod seen;
 mod selection;
 mod settle;
 mod subscription;
+mod wal;
 mod writer;
 
 use std::{

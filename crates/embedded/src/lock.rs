@@ -11,7 +11,7 @@ use crate::open::OpenError;
 /// The locked `lock` file. The lock ends with the value, or with the process however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -35,7 +35,16 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(unusable)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would leave the lock to a child that was forked meanwhile, until that one executes its program.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(error = %error, "failed to unlock the data folder; the end of the process does it");
+        }
     }
 }
 
