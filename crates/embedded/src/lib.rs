@@ -32,6 +32,8 @@ mod open;
 mod options;
 mod pack;
 mod place;
+#[cfg(test)]
+mod plans_test;
 mod replays;
 mod room;
 mod rows;

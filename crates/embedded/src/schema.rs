@@ -20,7 +20,7 @@ const READERS: u32 = 3;
 
 fn options(file: &Path, cache_kib: i64) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::from_str("sqlite::memory:").expect("a valid URL");
-    options
+    let options = options
         .filename(file)
         .in_memory(false)
         .shared_cache(false)
@@ -35,8 +35,9 @@ fn options(file: &Path, cache_kib: i64) -> SqliteConnectOptions {
         .pragma("temp_store", "MEMORY")
         .statement_cache_capacity(256)
         // Rows hold packs of up to 64 KiB or one large event: the reader's thread must not run far ahead.
-        .row_buffer_size(8)
-        .disable_statement_logging()
+        .row_buffer_size(8);
+    // A test looks at the plan of every statement that was logged.
+    if cfg!(test) { options } else { options.disable_statement_logging() }
 }
 
 /// The connection of the writer. Creates the file if `create`.

@@ -10,6 +10,11 @@ pub(crate) fn push(query: &mut QueryBuilder<Sqlite>, selection: &Selection, cata
     query.push("l.state = ").push_bind(state_number(selection.state.unwrap_or(LetterState::Open)));
     push_texts(query, "l.id", selection.ids.iter().map(String::as_str));
     push_texts(query, "l.event_id", selection.events.iter().map(String::as_str));
+    if let [group] = selection.groups.as_slice() {
+        // The usual question: answered by the index of the group's letters, in the order of lists.
+        query.push(" AND l.failure_group = (SELECT number FROM failure_groups WHERE id = ");
+        query.push_bind(group.as_str().to_owned()).push(")");
+    }
     if let Some(since) = selection.since {
         query.push(" AND l.failed_at >= ").push_bind(nanoseconds(since));
     }
