@@ -39,11 +39,15 @@ mod room;
 mod rows;
 mod schema;
 mod seen;
+#[cfg(test)]
+mod seen_test;
 mod selection;
 mod settle;
 mod subscription;
 mod wal;
 mod writer;
+#[cfg(test)]
+mod writer_test;
 
 use std::{
     collections::HashMap,

@@ -247,7 +247,8 @@ async fn use_letters(store: &Embedded, now: Timestamp) {
 
 #[tokio::test]
 async fn every_statement_finds_its_rows_by_an_index() {
-    // The only test of this program that sets one; what other tests run meanwhile is looked at as well.
+    // The only test of this program that sets one. What other tests run meanwhile is looked at as well, unless it begins with
+    // a comment.
     tracing::subscriber::set_global_default(Collector).expect("nobody else collects");
     let (folder, clock) = (tempfile::tempdir().expect("a folder"), Arc::new(ManualClock::new()));
     let options = Options {
