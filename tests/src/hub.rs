@@ -40,6 +40,7 @@ pub fn crossdock() -> PathBuf {
 pub struct Setup {
     folder: TempDir,
     variables: Vec<(String, String)>,
+    wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -48,12 +49,18 @@ impl Setup {
         let folder = TempDir::new().context("failed to make a folder")?;
         std::fs::write(folder.path().join("crossdock.yaml"), config)
             .context("failed to write the configuration")?;
-        Ok(Self { folder, variables: Vec::new() })
+        Ok(Self { folder, variables: Vec::new(), wrapper: Vec::new() })
     }
 
     /// The same with an environment variable.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same through a program that gets the binary and its arguments behind its own and becomes it, such as `nice`.
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -115,7 +122,14 @@ impl Setup {
     }
 
     fn prepared(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(crossdock());
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(crossdock()),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(crossdock());
+                command
+            }
+        };
         command
             .args(arguments)
             .current_dir(self.folder())

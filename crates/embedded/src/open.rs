@@ -22,7 +22,7 @@ pub enum OpenError {
         pid: String,
     },
     /// The folder or a file in it cannot be used.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {} (`data` must name a folder that this process may create and write)", path.display())]
     Unusable {
         /// What.
         path: PathBuf,
@@ -54,14 +54,12 @@ pub enum OpenError {
         known: i64,
     },
     /// SQLite refused.
-    #[error("{} cannot be used while {doing}: {why}", file.display())]
+    #[error("{} cannot be used: {doing} failed", file.display())]
     Database {
         /// The file.
         file: PathBuf,
         /// What we were doing.
         doing: &'static str,
-        /// What went wrong.
-        why: String,
         /// SQLite's error.
         source: sqlx::Error,
     },
@@ -73,10 +71,10 @@ impl OpenError {
     }
 
     pub(crate) fn database(file: &Path, doing: &'static str, source: sqlx::Error) -> Self {
-        let (file, why) = (file.to_owned(), errors::text(&source));
+        let file = file.to_owned();
         match errors::kind(&source) {
-            errors::Kind::Damaged => Self::Damaged { file, why },
-            _ => Self::Database { file, doing, why, source },
+            errors::Kind::Damaged => Self::Damaged { file, why: errors::text(&source) },
+            _ => Self::Database { file, doing, source },
         }
     }
 }

@@ -7,6 +7,7 @@ mod crash;
 mod credentials;
 mod dead_letters;
 mod demo;
+mod disk;
 mod http;
 mod lifecycle;
 mod order;
