@@ -62,6 +62,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 impl Decided {
+    /// How the try ended. A fault that says that the other side has the event already is no failure.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.decision == Decision::Done { Outcome::Delivered } else { Outcome::Failed }
+    }
+
     /// The record of this try.
     pub(crate) fn record(&self) -> Attempt {
         let Attempted { work, at, duration, request, status, .. } = &self.attempted;
@@ -98,7 +103,7 @@ impl Decided {
     pub(crate) fn announce(&self, flow: &Flow, dead_letter: Option<&str>) {
         let Attempted { work, step, duration, .. } = &self.attempted;
         let (next, wait) = self.next();
-        let outcome = if self.decision == Decision::Done { Outcome::Delivered } else { Outcome::Failed };
+        let outcome = self.outcome();
         match outcome {
             Outcome::Delivered => count(&flow.counters.delivered),
             Outcome::Failed => count(&flow.counters.failed_attempts),

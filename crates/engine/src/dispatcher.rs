@@ -29,7 +29,7 @@ use crate::{
     lanes::{KeyHash, Lanes, Push},
     settle::{After, Queue, Written, dead_letter, split},
     stores::Stores,
-    work::{Origin, Work},
+    work::{Origin, TestOutcome, Work},
 };
 
 /// Waits up to this stay in the lane; longer ones go to the store, where they survive a restart.
@@ -53,7 +53,7 @@ pub(crate) enum Command {
     /// New deliveries of the partition.
     Batch(Vec<Delivery>),
     /// Items of a replay, in order; with somebody who waits for the result if it is a test.
-    Replay(Vec<ReplayItem>, Option<oneshot::Sender<crossdock_core::Attempt>>),
+    Replay(Vec<ReplayItem>, Option<oneshot::Sender<TestOutcome>>),
 }
 
 /// How others reach a dispatcher.
@@ -204,7 +204,7 @@ impl Dispatcher {
     }
 
     /// A replayed item joins the end of its key's queue. One whose key or filter had failed is evaluated again.
-    fn admit_replay(&mut self, item: ReplayItem, test: Option<oneshot::Sender<crossdock_core::Attempt>>) {
+    fn admit_replay(&mut self, item: ReplayItem, test: Option<oneshot::Sender<TestOutcome>>) {
         let evaluate = matches!(item.letter.step.as_str(), "key" | "filter");
         let mut work = Work::from_replay(item, test);
         if evaluate {
@@ -276,7 +276,7 @@ impl Dispatcher {
         decided.announce(&self.flow, letter.as_ref().map(|letter| letter.id.as_str()));
         if let Some(waiting) = decided.attempted.work.test.take() {
             // The person may have stopped waiting; the result is in the store all the same.
-            let _ = waiting.send(decided.record());
+            let _ = waiting.send((decided.outcome(), decided.record()));
         }
         let work = decided.attempted.work;
         match (decided.decision, letter) {

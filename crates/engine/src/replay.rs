@@ -10,8 +10,8 @@ use std::{
 };
 
 use crossdock_core::{
-    Act, Attempt, LetterState, NewReplay, Outcome, Partition, Replay, ReplayItem, ReplayState, Selection,
-    Settlement, StoreError,
+    Act, LetterState, NewReplay, Partition, Replay, ReplayItem, ReplayState, Selection, Settlement,
+    StoreError,
 };
 use tokio::{
     sync::{Mutex as AsyncMutex, oneshot, watch},
@@ -239,14 +239,13 @@ impl Replayer {
             let _ = handle.inbox.send(Command::Replay(items, Some(result))).await;
             waiting.await.ok()
         };
-        let attempt = tokio::time::timeout(TEST_MAX, sent).await.ok().flatten();
-        let attempt: Attempt = attempt.ok_or_else(|| {
+        let result = tokio::time::timeout(TEST_MAX, sent).await.ok().flatten();
+        let (outcome, attempt) = result.ok_or_else(|| {
             StoreError::Conflict(format!(
                 "the test gave no result; look at it with `replay show {}`",
                 replay.id
             ))
         })?;
-        let outcome = if attempt.class.is_none() { Outcome::Delivered } else { Outcome::Failed };
         Ok(TestResult { dead_letter: letter.id, outcome, attempt })
     }
 

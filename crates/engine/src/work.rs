@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crossdock_core::{
-    Attempt, Delivery, Event, Fault, HeldEvent, HeldId, NewHeld, Position, ReplayItem, ReplayTicket, hash_key,
+    Attempt, Delivery, Event, Fault, HeldEvent, HeldId, NewHeld, Outcome, Position, ReplayItem, ReplayTicket,
+    hash_key,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -19,6 +20,9 @@ pub(crate) enum Origin {
     /// A replay; its item is marked.
     Replay,
 }
+
+/// What a test came to. An event that the other side has already counts as delivered, whatever its attempt says.
+pub(crate) type TestOutcome = (Outcome, Attempt);
 
 /// One delivery: an event, its flow's key for it, and what was tried so far.
 pub(crate) struct Work {
@@ -38,7 +42,7 @@ pub(crate) struct Work {
     /// Key or filter could not be evaluated: the step and why. The only attempt fails with it.
     pub(crate) refused: Option<(&'static str, Fault)>,
     /// A test: one try, whatever the schedule says, and somebody waits for its result.
-    pub(crate) test: Option<oneshot::Sender<Attempt>>,
+    pub(crate) test: Option<oneshot::Sender<TestOutcome>>,
 }
 
 impl Work {
@@ -66,7 +70,7 @@ impl Work {
     }
 
     /// A dead letter that is sent again. It starts anew: attempts and age count from this replay on.
-    pub(crate) fn from_replay(item: ReplayItem, test: Option<oneshot::Sender<Attempt>>) -> Self {
+    pub(crate) fn from_replay(item: ReplayItem, test: Option<oneshot::Sender<TestOutcome>>) -> Self {
         let ReplayItem { ticket, letter } = item;
         Self {
             key: letter.key,
