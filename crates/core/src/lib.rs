@@ -53,7 +53,7 @@ pub use completed::Completed;
 pub use connections::{ConnectionState, Connections, StoredConnection};
 pub use connector::{
     Action, Body, Connection, Connector, ConnectorError, Envelope, Environment, Inbound, Inbox, Item,
-    Malformed, Output, Refusal, Webhook,
+    Malformed, Output, Refusal, Webhook, WrittenField,
 };
 pub use dead_letters::{
     DeadLetter, DeadLetterId, DeadLetters, FailureGroup, GroupId, LetterState, LetterSummary, Selection,
@@ -71,6 +71,6 @@ pub use page::{Cursor, Page, PageRequest};
 pub use replays::{ItemState, NewReplay, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays};
 pub use retry::{Decision, Jitter, RetryPolicy, Schedule};
 pub use retry_after::parse_retry_after;
-pub use settle::{MappedRequest, Settled, Settlement, Settlements};
+pub use settle::{MappedRequest, Placed, Settled, Settlement, Settlements};
 pub use spec::{ActionSpec, ConnectorSpec, Field, FieldKind, Setting, Settings};
 pub use store::StoreError;

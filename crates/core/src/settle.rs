@@ -63,11 +63,20 @@ pub enum Settlement {
     },
 }
 
+/// A held event's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Its id.
+    pub id: HeldId,
+    /// False if the delivery was held already: by an earlier life of the worker, or by a write whose answer was lost.
+    pub new: bool,
+}
+
 /// What became of a settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The ids of newly held events, none for one that was held already. In the order given.
-    Held(Vec<Option<HeldId>>),
+    /// Where the events are held, in the order given.
+    Held(Vec<Placed>),
     /// Done.
     Done,
 }

@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Attempt, FlowName, HeldEvent, HeldEvents, HeldId, HeldKey, NewHeld, Partition, Position, ReplayTicket,
-    StoreError,
+    Attempt, FlowName, HeldEvent, HeldEvents, HeldId, HeldKey, NewHeld, Partition, Placed, Position,
+    ReplayTicket, StoreError,
 };
 use jiff::Timestamp;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -154,12 +154,12 @@ struct HeldRow {
     held: NewHeld,
 }
 
-/// Holds deliveries, in order; gives back their ids, none for those that are held already.
+/// Holds deliveries, in order; those that are held already stay as they are.
 pub(crate) async fn hold(
     connection: &mut SqliteConnection,
     catalog: &Arc<Catalog>,
     held: Vec<NewHeld>,
-) -> Result<Vec<Option<HeldId>>, Failure> {
+) -> Result<Vec<Placed>, Failure> {
     let mut new = Vec::with_capacity(held.len());
     for held in held {
         let flow = catalog.flow_or_new(connection, &held.flow).await?;
@@ -191,14 +191,29 @@ pub(crate) async fn hold(
     for row in &written {
         ids.insert((row.at::<i64, _>(0)?, row.at::<i64, _>(1)?), row.at::<HeldId, _>(2)?);
     }
-    let ids: Vec<_> = new.iter().map(|row| ids.remove(&(row.place.0, row.flow))).collect();
-    for (row, id) in new.iter().zip(&ids) {
+    let mut placed = Vec::with_capacity(new.len());
+    for row in &new {
+        placed.push(match ids.remove(&(row.place.0, row.flow)) {
+            Some(id) => Placed { id, new: true },
+            None => Placed { id: held_id(connection, row).await?, new: false },
+        });
+    }
+    for (row, placed) in new.iter().zip(&placed) {
         // A row that was there before settles no replay, so the item is not held by it.
-        if let (Some(ticket), Some(_)) = (&row.held.replay, id) {
+        if let (Some(ticket), true) = (&row.held.replay, placed.new) {
             replays::hold_item(connection, ticket).await?;
         }
     }
-    Ok(ids)
+    Ok(placed)
+}
+
+async fn held_id(connection: &mut SqliteConnection, row: &HeldRow) -> Result<HeldId, Failure> {
+    let id = sqlx::query_scalar("SELECT id FROM held WHERE place = ? AND flow = ?")
+        .bind(row.place.0)
+        .bind(row.flow)
+        .fetch_one(connection)
+        .await?;
+    Ok(id)
 }
 
 /// Keeps a head until its next attempt.

@@ -180,7 +180,7 @@ async fn use_everything(store: &Embedded, clock: &ManualClock) {
         store.settle(vec![Settlement::Hold(vec![held(900), held(901)]), bury(1), bury(2), bury(3), bury(4)]);
     let settled = settled.await.expect("settled");
     let Settled::Held(ids) = &settled[0] else { panic!("held") };
-    let id = ids[0].expect("new");
+    let id = ids[0].id;
     store.adopt(&billing(), &partition).await.expect("adopted");
     store.due(&billing(), &partition, now, Some((Timestamp::UNIX_EPOCH, 0)), 10).await.expect("due");
     store.behind(&billing(), &partition, 1, 0, 10).await.expect("behind");

@@ -18,6 +18,8 @@ const AUTH_TRIES_MAX: u32 = 5;
 pub(crate) struct Decided {
     pub(crate) attempted: Attempted,
     pub(crate) decision: Decision,
+    /// Which counted attempt this is, from 1; a try that does not count repeats the number.
+    n: u32,
     /// The fault, for the dead letter; none on success.
     pub(crate) fault: Option<Fault>,
 }
@@ -26,7 +28,8 @@ pub(crate) struct Decided {
 pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Decided {
     let now = flow.clock.now();
     let Err(fault) = attempted.result.clone() else {
-        return Decided { attempted, decision: Decision::Done, fault: None };
+        let n = attempted.work.tried + 1;
+        return Decided { attempted, decision: Decision::Done, n, fault: None };
     };
     let counted = !matches!(fault.class, Class::Throttled | Class::AuthExpired | Class::AuthBroken);
     let work = &mut attempted.work;
@@ -46,7 +49,7 @@ pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Deci
     let mut record = failed_attempt(&attempted, n, &fault);
     record.replay = attempted.work.replay.as_ref().map(|ticket| ticket.replay.clone());
     attempted.work.record(record, counted);
-    Decided { attempted, decision, fault: Some(fault) }
+    Decided { attempted, decision, n, fault: Some(fault) }
 }
 
 fn is_auth(fault: &Fault) -> bool {
@@ -71,9 +74,9 @@ impl Decided {
     pub(crate) fn record(&self) -> Attempt {
         let Attempted { work, at, duration, request, status, .. } = &self.attempted;
         match &self.fault {
-            Some(fault) => failed_attempt(&self.attempted, work.tried.max(1), fault),
+            Some(fault) => failed_attempt(&self.attempted, self.n, fault),
             None => Attempt {
-                n: work.tried + 1,
+                n: self.n,
                 at: *at,
                 duration_ms: millis(*duration),
                 request: request.clone(),
@@ -116,13 +119,14 @@ impl Decided {
             event_id = work.event.id,
             event_type = work.event.kind,
             position = %work.position,
-            attempt = work.tried + u32::from(fault.is_none()),
+            attempt = self.n,
             step,
             duration_ms = millis(*duration),
             status = self.attempted.status.or(fault.and_then(|fault| fault.status)),
             class = fault.map(|fault| fault.class.as_str()),
             code = fault.and_then(|fault| fault.code.as_deref()),
-            error = fault.map(|fault| fault.message.as_str()),
+            // What an expression says of its failure may quote the payload: it stands in the dead letter alone.
+            error = fault.filter(|fault| fault.class != Class::Bug).map(|fault| fault.message.as_str()),
             next,
             wait_ms = wait.map(millis),
             replay = work.replay.as_ref().map(|ticket| ticket.replay.as_str()),

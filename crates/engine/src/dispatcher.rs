@@ -3,6 +3,7 @@
 //! `attempt → decide → settle`, for first attempts, retries, held events and replays alike.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,8 @@ use std::{
 };
 
 use crossdock_core::{
-    Decision, Delivery, HeldEvent, HeldId, Partition, ReplayItem, Settled, Settlement, StoreError, failpoint,
+    Attempt, Class, Decision, Delivery, Fault, HeldId, Outcome, Partition, Placed, ReplayItem, Settled,
+    Settlement, StoreError,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -27,26 +29,21 @@ use crate::{
     flow::{Admission, Flow, count},
     gate::{Gate, Permit},
     lanes::{KeyHash, Lanes, Push},
+    reload::{HORIZON, Reload},
     settle::{After, Queue, Written, dead_letter, split},
     stores::Stores,
     work::{Origin, TestOutcome, Work},
 };
 
 /// Waits up to this stay in the lane; longer ones go to the store, where they survive a restart.
-pub const LANE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Held heads that come due within this time are in memory.
-const HORIZON: Duration = Duration::from_secs(60);
-/// How often the store is asked for heads that come due; well inside the horizon.
-const SCAN_EVERY: Duration = Duration::from_secs(20);
+const LANE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a delivery that fails may stay in its lane, however short its waits are.
+const LANE_STAY_MAX: Duration = Duration::from_secs(5);
+/// Filters and keys are evaluated for so long at a time; then others get their turn.
+const ADMIT_SLICE: Duration = Duration::from_millis(2);
 /// Deliveries that a partition has in memory: by bytes, and by number.
 const WINDOW_BYTES: usize = 4 << 20;
 const WINDOW_COUNT: usize = 2048;
-/// Held heads are loaded while fewer bytes of them are in memory.
-const LOADED_BYTES: usize = 4 << 20;
-/// How many rows are read at a time.
-const PAGE: usize = 512;
-/// How many rows of one key are read at a time.
-const KEY_PAGE: usize = 64;
 
 /// What a dispatcher is told.
 pub(crate) enum Command {
@@ -64,11 +61,6 @@ pub(crate) struct Handle {
     pub(crate) blocked: Arc<AtomicBool>,
 }
 
-struct Loaded {
-    key: Option<KeyHash>,
-    rows: Result<Vec<HeldEvent>, StoreError>,
-}
-
 /// Owns one partition in one flow.
 pub(crate) struct Dispatcher {
     flow: Arc<Flow>,
@@ -82,19 +74,12 @@ pub(crate) struct Dispatcher {
     permit: Option<BoxFuture<'static, Permit>>,
     queue: Queue,
     writing: Option<BoxFuture<'static, Written>>,
-    loads: FuturesUnordered<BoxFuture<'static, Loaded>>,
-    scan: Scan,
+    reload: Reload,
+    /// Deliveries that were handed over and not yet looked at.
+    handed: VecDeque<Delivery>,
     window_bytes: usize,
     window_count: usize,
-    loaded_bytes: usize,
     stop: CancellationToken,
-}
-
-/// Where the reading of due heads stands.
-struct Scan {
-    after: Option<(Timestamp, HeldId)>,
-    under_way: bool,
-    next: Instant,
 }
 
 impl Dispatcher {
@@ -113,7 +98,7 @@ impl Dispatcher {
         let (sender, inbox) = mpsc::channel(2);
         let blocked = Arc::new(AtomicBool::new(false));
         let handle = Handle { inbox: sender, blocked: blocked.clone() };
-        let scan = Scan { after: None, under_way: false, next: Instant::now() };
+        let reload = Reload::new(stores.held.clone(), flow.clone(), partition.clone());
         let dispatcher = Self {
             flow,
             partition,
@@ -126,11 +111,10 @@ impl Dispatcher {
             permit: None,
             queue: Queue::new(),
             writing: None,
-            loads: FuturesUnordered::new(),
-            scan,
+            reload,
+            handed: VecDeque::new(),
             window_bytes: 0,
             window_count: 0,
-            loaded_bytes: 0,
             stop,
         };
         Ok((dispatcher, handle))
@@ -138,12 +122,19 @@ impl Dispatcher {
 
     /// Works until it is told to stop; then finishes what is out and writes what is decided.
     pub(crate) async fn run(mut self) {
-        while !(self.stop.is_cancelled() && self.is_idle()) {
+        loop {
+            let stopping = self.stop.is_cancelled();
+            if stopping && self.is_idle() {
+                return;
+            }
             self.lanes.wake(Instant::now());
-            self.start_attempts();
-            self.start_loads();
+            if !stopping {
+                self.admit_some();
+                self.start_attempts();
+                self.reload.start(&mut self.lanes);
+            }
             self.start_write();
-            self.step().await;
+            self.step(stopping).await;
         }
     }
 
@@ -151,10 +142,10 @@ impl Dispatcher {
         self.attempts.is_empty() && self.writing.is_none() && self.queue.is_empty()
     }
 
-    async fn step(&mut self) {
-        let stopping = self.stop.is_cancelled();
-        let has_room = self.window_bytes < WINDOW_BYTES && self.window_count < WINDOW_COUNT;
-        let wake = self.lanes.next_wake().unwrap_or(self.scan.next).min(self.scan.next);
+    async fn step(&mut self, stopping: bool) {
+        let has_room =
+            self.handed.is_empty() && self.window_bytes < WINDOW_BYTES && self.window_count < WINDOW_COUNT;
+        let wake = [self.lanes.next_wake(), self.reload.next_scan()].into_iter().flatten().min();
         tokio::select! {
             Some((key, attempted)) = self.attempts.next(), if !self.attempts.is_empty() => {
                 self.attempted(key, attempted);
@@ -166,20 +157,23 @@ impl Dispatcher {
                 self.writing = None;
                 self.written(written);
             }
-            Some(loaded) = self.loads.next(), if !self.loads.is_empty() => self.loaded(loaded),
+            loaded = self.reload.next(), if self.reload.is_under_way() => {
+                self.reload.loaded(loaded, &mut self.lanes);
+            }
             permit = poll_some(&mut self.permit), if self.permit.is_some() && !stopping => {
                 self.permit = None;
                 self.start_attempt(permit);
             }
             Some(command) = self.inbox.recv(), if has_room && !stopping => self.command(command),
-            () = tokio::time::sleep_until(wake), if !stopping => {}
+            () = sleep_until(wake), if wake.is_some() && !stopping => {}
+            () = tokio::task::yield_now(), if !self.handed.is_empty() && !stopping => {}
             () = self.stop.cancelled(), if !stopping => {}
         }
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Batch(deliveries) => deliveries.into_iter().for_each(|delivery| self.admit(delivery)),
+            Command::Batch(deliveries) => self.handed.extend(deliveries),
             Command::Replay(items, mut test) => {
                 items.into_iter().for_each(|item| self.admit_replay(item, test.take()))
             }
@@ -187,6 +181,17 @@ impl Dispatcher {
         if self.blocked.swap(false, Ordering::AcqRel) {
             // The router is gone only when the hub stops.
             let _ = self.room.send(self.partition.clone());
+        }
+    }
+
+    /// Looks at deliveries that were handed over, for a short while: a filter may be slow, and others want their turn.
+    fn admit_some(&mut self) {
+        let began = Instant::now();
+        while let Some(delivery) = self.handed.pop_front() {
+            self.admit(delivery);
+            if began.elapsed() >= ADMIT_SLICE {
+                return;
+            }
         }
     }
 
@@ -212,6 +217,10 @@ impl Dispatcher {
                 Admission::Take(key) => work.key = key,
                 Admission::Refuse(step, fault) => work.refused = Some((step, fault)),
                 Admission::Skip => {
+                    if let Some(waiting) = work.test.take() {
+                        // The person may have stopped waiting.
+                        let _ = waiting.send((Outcome::Delivered, self.left_out(&work)));
+                    }
                     let settlement = Settlement::Delivered { held: None, replay: work.replay };
                     self.queue.push(settlement, After::Finished { delivery: None, weight: 0 });
                     return;
@@ -227,6 +236,12 @@ impl Dispatcher {
         self.push(work);
     }
 
+    /// What a test is told of an event that the flow's filter leaves out by now.
+    fn left_out(&self, work: &Work) -> Attempt {
+        let fault = Fault::new(Class::Bug, "the flow's filter leaves the event out now: nothing was sent");
+        Attempt { class: None, ..Attempt::failed(work.tried, self.flow.clock.now(), 0, None, &fault) }
+    }
+
     fn push(&mut self, work: Work) {
         let (key, weight) = (work.lane(self.flow.plan.order), work.weight());
         self.window_add(weight);
@@ -238,9 +253,6 @@ impl Dispatcher {
     }
 
     fn start_attempts(&mut self) {
-        if self.stop.is_cancelled() {
-            return;
-        }
         while self.lanes.has_ready() && self.permit.is_none() {
             match self.flow.gate.try_enter() {
                 Some(permit) => self.start_attempt(permit),
@@ -314,7 +326,7 @@ impl Dispatcher {
         settlement: Settlement,
     ) {
         if held.is_some() {
-            self.loaded_bytes = self.loaded_bytes.saturating_sub(weight);
+            self.reload.gone(weight);
             self.queue.push(settlement, After::Removed { key });
             self.lanes.finished_held(key);
         } else {
@@ -334,15 +346,24 @@ impl Dispatcher {
                 if wait <= HORIZON {
                     self.lanes.wait(key, work, until);
                 } else {
-                    self.loaded_bytes = self.loaded_bytes.saturating_sub(work.weight());
+                    self.reload.gone(work.weight());
                     for parked in self.lanes.park(key, held) {
-                        self.loaded_bytes = self.loaded_bytes.saturating_sub(parked.weight());
+                        self.reload.gone(parked.weight());
                     }
                 }
             }
-            None if wait <= LANE_WAIT_MAX => self.lanes.wait(key, work, until),
+            None if self.may_wait_in_lane(&work, wait) => self.lanes.wait(key, work, until),
             None => self.spill(key, work, due, until),
         }
+    }
+
+    /// A lane is for short waits: what fails for longer goes to the store, where it leaves the window to other keys and
+    /// keeps its count of attempts over a restart.
+    fn may_wait_in_lane(&self, work: &Work, wait: Duration) -> bool {
+        wait <= LANE_WAIT_MAX
+            && work.since.elapsed() + wait <= LANE_STAY_MAX
+            && self.window_count < WINDOW_COUNT / 2
+            && self.window_bytes < WINDOW_BYTES / 2
     }
 
     /// The head and everything queued behind it go to the store in one write, in order.
@@ -376,7 +397,7 @@ impl Dispatcher {
                 After::Appended { key, delivery, weight } => {
                     delivery.into_iter().for_each(Delivery::complete);
                     self.window_remove(weight);
-                    self.lanes.appended(key, new_rows(&settled).1 > 0);
+                    self.lanes.appended(key, placed(&settled).first().is_none_or(|placed| placed.new));
                 }
                 After::Spilled { key, head, due, deliveries, weight } => {
                     let count = deliveries.len();
@@ -392,78 +413,22 @@ impl Dispatcher {
     }
 
     fn spilled(&mut self, key: KeyHash, mut head: Work, due: Instant, settled: &Settled) {
-        let (first, count) = new_rows(settled);
-        let Some(first) = first else {
-            // Every row was there before: another life of this worker held them, and adoption brings them back.
-            self.lanes.spilled(key, 0, 1, None);
+        let rows = placed(settled);
+        let Some(first) = rows.first() else {
+            tracing::error!(partition = %self.partition, "the store did not say where it holds an event");
             return;
         };
-        head.origin = Origin::Held(first);
-        let near = due.saturating_duration_since(Instant::now()) <= HORIZON;
-        if near {
-            self.loaded_bytes += head.weight();
-        }
-        self.lanes.spilled(key, count, first, near.then_some((head, due)));
-    }
-
-    fn start_loads(&mut self) {
-        if self.stop.is_cancelled() {
+        if !first.new {
+            let lowest = rows.iter().map(|row| row.id).min().unwrap_or(first.id);
+            self.lanes.spilled_before(key, rows.len() as u64, lowest);
             return;
         }
-        while let Some((key, after)) = self.lanes.wants_load() {
-            let (held, flow, partition) =
-                (self.stores.held.clone(), self.flow.clone(), self.partition.clone());
-            self.loads.push(Box::pin(async move {
-                let rows = held.behind(&flow.plan.name, &partition, key, after, KEY_PAGE).await;
-                Loaded { key: Some(key), rows: wait_on_error(rows).await }
-            }));
+        head.origin = Origin::Held(first.id);
+        let near = due.saturating_duration_since(Instant::now()) <= HORIZON;
+        if near {
+            self.reload.came(head.weight());
         }
-        if !self.scan.under_way && self.loaded_bytes < LOADED_BYTES && self.scan.next <= Instant::now() {
-            self.scan.under_way = true;
-            let (held, flow, partition) =
-                (self.stores.held.clone(), self.flow.clone(), self.partition.clone());
-            let (until, after) = (due_at(self.flow.clock.now(), HORIZON), self.scan.after);
-            self.loads.push(Box::pin(async move {
-                let rows = held.due(&flow.plan.name, &partition, until, after, PAGE).await;
-                Loaded { key: None, rows: wait_on_error(rows).await }
-            }));
-        }
-    }
-
-    fn loaded(&mut self, loaded: Loaded) {
-        failpoint("held.loaded");
-        let rows = loaded.rows.unwrap_or_else(|error| {
-            tracing::warn!(error = %error, partition = %self.partition, "failed to read held events; trying again");
-            Vec::new()
-        });
-        match loaded.key {
-            Some(key) => {
-                let works: Vec<_> = rows.into_iter().map(|row| (row.id, Work::from_held(row))).collect();
-                self.loaded_bytes += works.iter().map(|(_, work)| work.weight()).sum::<usize>();
-                self.lanes.loaded(key, works);
-            }
-            None => self.loaded_heads(rows),
-        }
-    }
-
-    fn loaded_heads(&mut self, rows: Vec<HeldEvent>) {
-        self.scan.under_way = false;
-        let now = self.flow.clock.now();
-        let last = rows.last().and_then(|row| row.held.due.map(|due| (due, row.id)));
-        if last.is_none() {
-            self.scan.next = Instant::now() + SCAN_EVERY;
-        }
-        self.scan.after = last;
-        for row in rows {
-            let (key, id) = (row.held.key_hash, row.id);
-            let due = row.held.due.unwrap_or(now);
-            let wait = Duration::try_from(due.duration_since(now)).unwrap_or_default();
-            let work = Work::from_held(row);
-            let weight = work.weight();
-            if self.lanes.load_head(key, id, work, Instant::now() + wait) {
-                self.loaded_bytes += weight;
-            }
-        }
+        self.lanes.spilled(key, rows.len() as u64, first.id, near.then_some((head, due)));
     }
 
     fn window_add(&mut self, weight: usize) {
@@ -477,20 +442,18 @@ impl Dispatcher {
     }
 }
 
-/// The first new row and how many there are.
-fn new_rows(settled: &Settled) -> (Option<HeldId>, u64) {
+fn placed(settled: &Settled) -> &[Placed] {
     match settled {
-        Settled::Held(ids) => (ids.first().copied().flatten(), ids.iter().flatten().count() as u64),
-        Settled::Done => (None, 0),
+        Settled::Held(rows) => rows,
+        Settled::Done => &[],
     }
 }
 
-/// A store that fails is not asked again at once.
-async fn wait_on_error<T>(rows: Result<T, StoreError>) -> Result<T, StoreError> {
-    if rows.is_err() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
     }
-    rows
 }
 
 async fn poll_some<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {

@@ -59,6 +59,8 @@ struct Rows {
     loaded_to: HeldId,
     /// A load is under way.
     loading: bool,
+    /// A row came to the store while a load was under way, which may not have seen it.
+    appended_meanwhile: bool,
     /// The head waits in the store for its due time; it comes back with the due heads.
     parked: bool,
     /// The head itself is being written; until the store has it, a due row of the key is this very head.
@@ -147,12 +149,12 @@ impl<W> Lanes<W> {
         self.release(key);
     }
 
-    /// The running delivery goes back to the front of its lane and may begin again at once.
+    /// The running delivery goes back to the front of its lane and may begin again at once; other keys come first.
     pub(crate) fn put_back(&mut self, key: KeyHash, work: W) {
         if let Some(lane) = self.lanes.get_mut(&key) {
             lane.queue.push_front(work);
             lane.state = State::Ready;
-            self.ready.push_front(key);
+            self.ready.push_back(key);
         }
     }
 
@@ -196,7 +198,7 @@ impl<W> Lanes<W> {
         lane.queue.drain(..).collect()
     }
 
-    /// The store has the spilled rows, `count` of them new. With `head` the first one stays in memory until its moment.
+    /// The store has the spilled rows, the first of them new. With `head` that one stays in memory until its moment.
     pub(crate) fn spilled(&mut self, key: KeyHash, count: u64, first: HeldId, head: Option<(W, Instant)>) {
         let Some(rows) = self.held.get_mut(&key) else { return };
         rows.appending = rows.appending.saturating_sub(1);
@@ -210,11 +212,23 @@ impl<W> Lanes<W> {
         self.release(key);
     }
 
-    /// The store has a row that was pushed behind a held key; `false` if it had it before.
+    /// The store had the head that was spilled already. It and what is behind it are read again, which tells the truth.
+    pub(crate) fn spilled_before(&mut self, key: KeyHash, count: u64, first: HeldId) {
+        let Some(rows) = self.held.get_mut(&key) else { return };
+        rows.appending = rows.appending.saturating_sub(1);
+        (rows.appending_head, rows.parked) = (false, false);
+        rows.unloaded += count;
+        rows.loaded_to = first - 1;
+        self.drop_lane_if_idle(key);
+        self.hungry.push_back(key);
+    }
+
+    /// The store has a row that was pushed behind a held key; `false` if it had it before, and it may be counted or not.
     pub(crate) fn appended(&mut self, key: KeyHash, new: bool) {
         if let Some(rows) = self.held.get_mut(&key) {
             rows.appending = rows.appending.saturating_sub(1);
-            rows.unloaded += u64::from(new);
+            rows.unloaded = if new { rows.unloaded + 1 } else { rows.unloaded.max(1) };
+            rows.appended_meanwhile = rows.loading;
             self.hungry.push_back(key);
         }
         self.release(key);
@@ -255,22 +269,41 @@ impl<W> Lanes<W> {
         None
     }
 
-    /// Rows that were read after [`Lanes::wants_load`], in order; they may begin at once. Nothing read, or a read that
-    /// failed, leaves the key hungry.
-    pub(crate) fn loaded(&mut self, key: KeyHash, works: Vec<(HeldId, W)>) {
+    /// Rows that were read after [`Lanes::wants_load`], in order. They may begin at once, or at `until` if the first of
+    /// them is not due before. There may be more. None read means that there are none, whatever was counted.
+    pub(crate) fn loaded(&mut self, key: KeyHash, works: Vec<(HeldId, W)>, until: Option<Instant>) {
         let Some(rows) = self.held.get_mut(&key) else { return };
         rows.loading = false;
+        let appended_meanwhile = std::mem::take(&mut rows.appended_meanwhile);
         let Some((last, _)) = works.last() else {
+            rows.unloaded = u64::from(appended_meanwhile);
             self.hungry.push_back(key);
+            self.release(key);
             return;
         };
         rows.loaded_to = *last;
-        rows.unloaded = rows.unloaded.saturating_sub(works.len() as u64);
+        rows.unloaded = rows.unloaded.saturating_sub(works.len() as u64).max(1);
         let lane =
             self.lanes.entry(key).or_insert_with(|| Lane { queue: VecDeque::new(), state: State::Idle });
         lane.queue.extend(works.into_iter().map(|(_, work)| work));
-        lane.state = State::Ready;
-        self.ready.push_back(key);
+        match until {
+            Some(until) => {
+                lane.state = State::Waiting;
+                self.waiting.push(Reverse((until, key)));
+            }
+            None => {
+                lane.state = State::Ready;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    /// The read failed; the key wants another one.
+    pub(crate) fn load_failed(&mut self, key: KeyHash) {
+        if let Some(rows) = self.held.get_mut(&key) {
+            rows.loading = false;
+            self.hungry.push_back(key);
+        }
     }
 
     /// The running row `id` waits in the store for a moment far away: it and what was loaded behind it leave memory.

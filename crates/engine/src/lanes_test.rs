@@ -126,12 +126,13 @@ impl World {
         id
     }
 
-    fn write(&mut self) {
+    /// The store writes. If its answer was lost, the same is written again, and all of it was there before.
+    fn write(&mut self, answer_was_lost: bool) {
         match self.writes.pop_front() {
             None => {}
             Some(Write::Append { key, work }) => {
                 self.insert(key, work.seq, false);
-                self.lanes.appended(key, true);
+                self.lanes.appended(key, !answer_was_lost);
             }
             Some(Write::Remove { key, id }) => {
                 self.store.remove(&id).expect("a row is removed once");
@@ -141,6 +142,9 @@ impl World {
                 let first = self.insert(key, head.seq, true);
                 for work in &behind {
                     self.insert(key, work.seq, false);
+                }
+                if answer_was_lost {
+                    return self.lanes.spilled_before(key, behind.len() as u64 + 1, first);
                 }
                 let until = self.now + Duration::from_secs(1);
                 let kept = near.then_some((Work { held: Some(first), ..head }, until));
@@ -155,13 +159,14 @@ impl World {
         }
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, fails: bool) {
         match self.reads.pop_front() {
             None => {}
+            Some(Read::Behind { key, .. }) if fails => self.lanes.load_failed(key),
             Some(Read::Behind { key, after }) => {
                 let rows = self.store.iter().filter(|(id, row)| **id > after && row.key == key).take(2);
                 let works = rows.map(|(id, row)| (*id, Work { seq: row.seq, held: Some(*id) })).collect();
-                self.lanes.loaded(key, works);
+                self.lanes.loaded(key, works, None);
             }
             Some(Read::Due) => {
                 let heads: Vec<_> = self
@@ -182,9 +187,9 @@ impl World {
             0 | 1 => self.push(u64::from(step.1 % 4)),
             2 => self.start(),
             3 => self.answer(step.1),
-            4 => self.write(),
+            4 => self.write(step.1 % 3 == 0),
             5 => self.ask(),
-            6 => self.read(),
+            6 => self.read(step.1 % 3 == 0),
             7 => self.reads.push_back(Read::Due),
             _ => self.now += Duration::from_millis(u64::from(step.1) * 20),
         }
@@ -196,11 +201,11 @@ impl World {
             self.now += Duration::from_secs(2);
             self.start();
             self.answer(5);
-            self.write();
+            self.write(false);
             self.ask();
             self.reads.push_back(Read::Due);
             while !self.reads.is_empty() {
-                self.read();
+                self.read(false);
             }
         }
     }

@@ -12,6 +12,7 @@
 //! it must never know which broker, which store or which connector is behind the ports.
 
 mod plan;
+mod reload;
 mod status;
 mod stores;
 
@@ -34,7 +35,6 @@ mod lanes;
 mod lanes_test;
 mod work;
 
-pub use dispatcher::LANE_WAIT_MAX;
 pub use hub::{
     ActError, Answer, DeliveryView, EventView, Hub, IntakeError, ReplayChange, StartError, TestResult,
 };

@@ -99,7 +99,7 @@ fn warn(error: &StoreError, wait: Duration) {
 
 /// The dead letter of a delivery that will not be tried again.
 pub(crate) fn dead_letter(flow: &Flow, decided: &Decided) -> Arc<DeadLetter> {
-    let Decided { attempted, decision, fault } = decided;
+    let Decided { attempted, decision, fault, .. } = decided;
     let fault = fault.as_ref().expect("only a fault leads to a dead letter");
     let reason = match decision {
         Decision::DeadLetter(reason) => *reason,

@@ -7,9 +7,14 @@ use crossdock_core::{
     hash_key,
 };
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{flow::Flow, lanes::KeyHash, plan::Order};
+
+/// Tries that are remembered one by one: the first ones and the latest. Those in between are counted in the `times` of the
+/// oldest of the latest ones.
+const ATTEMPTS_MAX: usize = 50;
+const ATTEMPTS_FIRST: usize = 10;
 
 /// Where a delivery came from: what must be told when it is finished.
 pub(crate) enum Origin {
@@ -34,6 +39,8 @@ pub(crate) struct Work {
     pub(crate) tried: u32,
     pub(crate) first_tried_at: Option<Timestamp>,
     pub(crate) attempts: Vec<Attempt>,
+    /// Since when it is in memory.
+    pub(crate) since: Instant,
     /// Tries in a row that the connection's credential was refused for this event.
     pub(crate) auth_tries: u32,
     pub(crate) replay: Option<ReplayTicket>,
@@ -91,6 +98,7 @@ impl Work {
             tried: 0,
             first_tried_at: None,
             attempts: Vec::new(),
+            since: Instant::now(),
             auth_tries: 0,
             replay: None,
             replays: 0,
@@ -140,6 +148,11 @@ impl Work {
             return;
         }
         self.attempts.push(attempt);
+        if self.attempts.len() > ATTEMPTS_MAX {
+            let left_out = self.attempts.remove(ATTEMPTS_FIRST);
+            let gap = &mut self.attempts[ATTEMPTS_FIRST];
+            gap.times = gap.times.saturating_add(left_out.times);
+        }
     }
 
     /// The held row, if it stands in the store.

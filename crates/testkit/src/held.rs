@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crossdock_core::{
-    HeldEvent, HeldId, HeldKey, NewHeld, Partition, Position, Settled, Settlement, hash_key,
+    HeldEvent, HeldId, HeldKey, NewHeld, Partition, Placed, Position, Settled, Settlement, hash_key,
 };
 use jiff::Timestamp;
 
@@ -23,17 +23,18 @@ pub(crate) async fn settle<S: HasStore>(subject: &S, batch: Vec<Settlement>) -> 
 }
 
 /// Holds deliveries in one settlement; answers with their ids.
-pub(crate) async fn hold<S: HasStore>(subject: &S, rows: Vec<NewHeld>) -> Vec<Option<HeldId>> {
+pub(crate) async fn hold<S: HasStore>(subject: &S, rows: Vec<NewHeld>) -> Vec<Placed> {
     match settle(subject, vec![Settlement::Hold(rows)]).await.remove(0) {
-        Settled::Held(ids) => ids,
+        Settled::Held(placed) => placed,
         Settled::Done => panic!("held deliveries are answered with their ids"),
     }
 }
 
 /// Holds deliveries that are new.
 async fn hold_new<S: HasStore>(subject: &S, rows: Vec<NewHeld>) -> Vec<HeldId> {
-    let ids = hold(subject, rows).await;
-    ids.into_iter().map(|id| id.expect("it is new")).collect()
+    let placed = hold(subject, rows).await;
+    assert!(placed.iter().all(|placed| placed.new), "they are new");
+    placed.into_iter().map(|placed| placed.id).collect()
 }
 
 async fn due<S: HasStore>(subject: &S, until: Timestamp) -> Vec<HeldEvent> {
@@ -179,19 +180,21 @@ pub async fn a_delivery_is_held_once<S: HasStore>() {
     for _ in 0..2 {
         let later = head(1, "k", now(&setup) + DAY);
         let again = hold(&subject, vec![later, held(3, "k"), held(2, "k")]).await;
-        assert_eq!((again[0], again[2]), (None, None));
+        let known = |id| Placed { id, new: false };
+        assert_eq!((again[0], again[2]), (known(ids[0]), known(ids[1])), "what is held already is named");
         let rows = behind(&subject, "k", 0).await;
         assert_eq!(offsets(&rows), [1, 2, 3]);
         assert_same(&rows[0].held, &first);
         subject = subject.reopen(&setup).await;
     }
     let twice = hold(&subject, vec![held(9, "k"), held(9, "k")]).await;
-    assert!(twice[0].is_some() && twice[1].is_none(), "within one settlement: {twice:?}");
+    assert_eq!(twice[1], Placed { id: twice[0].id, new: false }, "within one settlement");
+    assert!(twice[0].new);
     let other_flow = NewHeld { flow: flow("audit"), ..held(1, "k") };
     let other_partition = NewHeld { position: Position { partition: 1, ..position(1) }, ..held(1, "k") };
     assert_eq!(hold_new(&subject, vec![other_flow, other_partition]).await.len(), 2);
     settle(&subject, vec![delivered(ids[0])]).await;
-    assert!(hold(&subject, vec![first]).await[0].is_some(), "it was gone");
+    assert!(hold(&subject, vec![first]).await[0].new, "it was gone");
 }
 
 /// A head that fails again keeps its id and its place, with what was tried and when it is due.
@@ -266,8 +269,9 @@ pub async fn settlements_of_a_call_follow_each_other<S: HasStore>() {
     let settled = settle(&subject, batch).await;
     match settled.as_slice() {
         [Settled::Held(one), Settled::Done, Settled::Held(three), Settled::Held(none)] => {
-            assert!(one[0].is_some() && one.len() == 1);
-            assert!(three[0].is_some() && three[1].is_none() && three[2].is_some(), "{three:?}");
+            assert!(one[0].new && one.len() == 1);
+            assert_eq!(three.iter().map(|placed| placed.new).collect::<Vec<_>>(), [true, false, true]);
+            assert_eq!(three[1].id, one[0].id, "what is held already is named");
             assert!(none.is_empty());
         }
         other => panic!("answers in order: {other:?}"),

@@ -152,7 +152,7 @@ pub async fn a_letter_takes_the_place_of_its_held_row<S: HasStore>() {
     let setup = setup();
     let subject = S::create(&setup).await;
     let at = now(&setup);
-    let id = hold(&subject, vec![head(1, "k1", at)]).await[0].expect("it is new");
+    let id = hold(&subject, vec![head(1, "k1", at)]).await[0].id;
     let (mine, other) = (letter(1, 422, at), letter_of("audit", 1, 422, at));
     let settlement = Settlement::DeadLetter { letter: Arc::new(mine.clone()), held: Some(id), replay: None };
     settle(&subject, vec![settlement]).await;

@@ -242,7 +242,7 @@ pub async fn a_held_item_is_not_given_again<S: HasStore>() {
     let row =
         |n: usize| NewHeld { replay: Some(all[n].ticket.clone()), due: Some(at), ..held(n as u64, "k") };
     let rows = hold(&subject, vec![row(0), row(1)]).await;
-    let rows: Vec<_> = rows.into_iter().map(|id| id.expect("it is new")).collect();
+    let rows: Vec<_> = rows.into_iter().map(|placed| placed.id).collect();
     subject = subject.crash(&setup).await;
     assert_eq!(numbers(&items(&subject, &replay).await), [2]);
     let found = subject.held().of_event(&position(0)).await.expect("the store reads");

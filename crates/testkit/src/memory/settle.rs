@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Attempt, DeadLetter, HeldId, ItemState, LetterState, NewHeld, ReplayTicket, Settled, Settlement,
+    Attempt, DeadLetter, HeldId, ItemState, LetterState, NewHeld, Placed, ReplayTicket, Settled, Settlement,
     Settlements, StoreError,
 };
 use jiff::Timestamp;
@@ -47,16 +47,17 @@ impl Memory {
         Settled::Done
     }
 
-    fn hold(&self, state: &mut State, row: NewHeld) -> Option<HeldId> {
+    fn hold(&self, state: &mut State, row: NewHeld) -> Placed {
         let same = |held: &NewHeld| held.flow == row.flow && held.position == row.position;
-        if state.held.values().any(same) && !self.has(Defect::HeldTwice) {
-            return None;
+        let known = state.held.iter().find(|(_, held)| same(held)).map(|(id, _)| *id);
+        if let Some(id) = known.filter(|_| !self.has(Defect::HeldTwice)) {
+            return Placed { id, new: false };
         }
         let last = state.held.keys().next_back().copied().unwrap_or_default();
         let id = if self.has(Defect::HeldIdUsedAgain) { last + 1 } else { state.last_held + 1 };
         state.last_held = id;
         state.held.insert(id, row);
-        Some(id)
+        Placed { id, new: true }
     }
 
     fn bury(&self, state: &mut State, letter: &DeadLetter, ticket: Option<&ReplayTicket>, now: Timestamp) {

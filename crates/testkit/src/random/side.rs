@@ -93,10 +93,11 @@ impl<S: HasStore> Side<S> {
         let mut words = String::new();
         for (change, settled) in changes.iter().zip(settled) {
             match settled {
-                Settled::Held(ids) => {
-                    words += &format!("{:?} ", ids.iter().map(Option::is_some).collect::<Vec<_>>());
+                Settled::Held(placed) => {
+                    words += &format!("{:?} ", placed.iter().map(|placed| placed.new).collect::<Vec<_>>());
                     let item = if let Change::HoldItem(item, _) = change { Some(item.clone()) } else { None };
-                    self.held.extend(ids.into_iter().flatten().map(|id| Row { id, item: item.clone() }));
+                    let new = placed.into_iter().filter(|placed| placed.new);
+                    self.held.extend(new.map(|placed| Row { id: placed.id, item: item.clone() }));
                 }
                 Settled::Done => words += "done ",
             }
