@@ -4,14 +4,17 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::Duration,
 };
 
 use crossdock_core::{Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription, failpoint};
+use futures::FutureExt;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +87,7 @@ impl Runner {
         let mut subscription = Some(first);
         let mut wait = AGAIN;
         while !self.stop.is_cancelled() {
+            let began = Instant::now();
             let result = match subscription.take() {
                 Some(subscription) => self.serve(subscription).await,
                 None => self.subscribe_and_serve().await,
@@ -94,6 +98,9 @@ impl Runner {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(flow = %self.flow.plan.name, error = %error, cause, "the subscription broke");
                 }
+            }
+            if began.elapsed() > AGAIN_MAX {
+                wait = AGAIN;
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(AGAIN_MAX),
@@ -109,13 +116,17 @@ impl Runner {
 
     async fn serve(&self, mut subscription: Box<dyn Subscription>) -> Result<(), BrokerError> {
         let (room, mut has_room) = mpsc::unbounded_channel();
+        let (ended, mut has_ended) = mpsc::unbounded_channel();
+        let voices = Voices { room, ended };
         let mut owned = HashMap::new();
         let result = loop {
             tokio::select! {
                 signal = subscription.next() => match signal {
-                    Ok(signal) => self.signal(signal, subscription.as_mut(), &mut owned, &room).await,
+                    Ok(signal) => self.signal(signal, subscription.as_mut(), &mut owned, &voices).await,
                     Err(error) => break Err(error),
                 },
+                // A new subscription takes everything over anew; nothing that was not settled is lost.
+                Some(partition) = has_ended.recv() => break Err(ended_badly(&partition)),
                 Some(partition) = has_room.recv() => self.unblock(&partition, subscription.as_mut(), &mut owned),
                 () = self.stop.cancelled() => break Ok(()),
             }
@@ -130,12 +141,13 @@ impl Runner {
         signal: Signal,
         subscription: &mut dyn Subscription,
         owned: &mut HashMap<Partition, Owned>,
-        room: &mpsc::UnboundedSender<Partition>,
+        voices: &Voices,
     ) {
         match signal {
             Signal::Assigned(partitions) => {
                 for partition in partitions {
-                    let ours = self.adopt(partition.clone(), room.clone()).await;
+                    // None: the hub stops.
+                    let Some(ours) = self.adopt(partition.clone(), voices).await else { return };
                     owned.insert(partition, ours);
                 }
             }
@@ -147,19 +159,23 @@ impl Runner {
         }
     }
 
-    async fn adopt(&self, partition: Partition, room: mpsc::UnboundedSender<Partition>) -> Owned {
+    async fn adopt(&self, partition: Partition, voices: &Voices) -> Option<Owned> {
         let stop = self.stop.child_token();
         loop {
             let (flow, stores) = (self.flow.clone(), self.stores.clone());
-            match Dispatcher::adopt(flow, partition.clone(), stores, room.clone(), stop.clone()).await {
+            match Dispatcher::adopt(flow, partition.clone(), stores, voices.room.clone(), stop.clone()).await
+            {
                 Ok((dispatcher, handle)) => {
-                    let task = tokio::spawn(dispatcher.run());
+                    let task = tokio::spawn(watched(dispatcher, partition.clone(), voices.ended.clone()));
                     self.dispatchers.insert(&self.flow.plan.name, &partition, handle.clone());
-                    return Owned { handle, stash: None, task, stop };
+                    return Some(Owned { handle, stash: None, task, stop });
                 }
                 Err(error) => {
                     tracing::warn!(flow = %self.flow.plan.name, %partition, error = %error, "failed to take over");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                        () = stop.cancelled() => return None,
+                    }
                 }
             }
         }
@@ -193,6 +209,28 @@ impl Runner {
     }
 }
 
+/// What dispatchers tell their runner.
+struct Voices {
+    /// A partition that was held back has room again.
+    room: mpsc::UnboundedSender<Partition>,
+    /// The dispatcher of a partition has panicked.
+    ended: mpsc::UnboundedSender<Partition>,
+}
+
+/// Runs a dispatcher; one that panics is told, since its partition would stand still without a word.
+async fn watched(dispatcher: Dispatcher, partition: Partition, ended: mpsc::UnboundedSender<Partition>) {
+    if AssertUnwindSafe(dispatcher.run()).catch_unwind().await.is_err() {
+        tracing::error!(%partition, "a dispatcher panicked; its partition is taken over anew");
+        // The runner is gone only when the hub stops.
+        let _ = ended.send(partition);
+    }
+}
+
+fn ended_badly(partition: &Partition) -> BrokerError {
+    let source = format!("the dispatcher of {partition} ended badly").into();
+    BrokerError::Unavailable { doing: "handing out deliveries", source }
+}
+
 /// Hands a batch to its dispatcher; one that has no room gets its partition paused.
 fn route(batch: Batch, subscription: &mut dyn Subscription, owned: &mut HashMap<Partition, Owned>) {
     failpoint("batch.route");
@@ -206,7 +244,7 @@ fn route(batch: Batch, subscription: &mut dyn Subscription, owned: &mut HashMap<
             subscription.pause(&partition);
             ours.stash = Some(Batch { partition, deliveries });
         }
-        // The dispatcher has ended, which it does only when the partition or the hub is let go.
+        // The dispatcher has ended: the partition or the hub is being let go, or it panicked, which the runner is told.
         Err(_) => {}
     }
 }
