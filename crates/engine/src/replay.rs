@@ -170,12 +170,13 @@ impl Replayer {
         }
         let partition = Partition { topic: letter.position.topic.clone(), number: letter.position.partition };
         let mut command = Command::Replay(vec![item.clone()], None);
+        let mut gone = None;
         loop {
-            let handle = self.dispatchers.find(&letter.flow, &partition).await;
-            match handle.inbox.send(command).await {
+            let found = self.dispatchers.find(&letter.flow, &partition, gone).await;
+            match found.handle.inbox.send(command).await {
                 Ok(()) => return,
                 // The partition moved on in between: its next dispatcher takes the item.
-                Err(returned) => command = returned.0,
+                Err(returned) => (command, gone) = (returned.0, Some(found.number)),
             }
         }
     }
@@ -234,9 +235,9 @@ impl Replayer {
         let partition = Partition { topic: letter.position.topic.clone(), number: letter.position.partition };
         let (result, waiting) = oneshot::channel();
         let sent = async {
-            let handle = self.dispatchers.find(&letter.flow, &partition).await;
+            let found = self.dispatchers.find(&letter.flow, &partition, None).await;
             // A dispatcher that is gone drops `result`, which the wait below sees.
-            let _ = handle.inbox.send(Command::Replay(items, Some(result))).await;
+            let _ = found.handle.inbox.send(Command::Replay(items, Some(result))).await;
             waiting.await.ok()
         };
         let result = tokio::time::timeout(TEST_MAX, sent).await.ok().flatten();

@@ -12,11 +12,10 @@ use std::{
 use crossdock_core::{Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription, failpoint};
 use futures::FutureExt;
 use tokio::{
-    sync::{Notify, mpsc},
-    task::JoinHandle,
+    sync::{mpsc, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     dispatcher::{Command, Dispatcher, Handle},
@@ -31,34 +30,57 @@ const AGAIN_MAX: Duration = Duration::from_secs(10);
 /// The dispatchers of this process, for those who bring them work from elsewhere (replays).
 #[derive(Default)]
 pub(crate) struct Dispatchers {
-    handles: Mutex<HashMap<(FlowName, Partition), Handle>>,
-    changed: Notify,
+    handles: Mutex<HashMap<(FlowName, Partition), Found>>,
+    /// How many there have been; the number of the latest one.
+    made: watch::Sender<u64>,
+}
+
+/// A dispatcher that was found.
+#[derive(Clone)]
+pub(crate) struct Found {
+    /// Tells it from those that the partition had before.
+    pub(crate) number: u64,
+    pub(crate) handle: Handle,
 }
 
 impl Dispatchers {
-    /// The dispatcher of a partition in a flow. Waits until the flow is there: right after a start, or while the
-    /// partition moves. Cancellation is safe.
-    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition) -> Handle {
+    /// The dispatcher of a partition in a flow, but the one with the number `gone`. Waits until the flow is there: right
+    /// after a start, or while the partition moves. Cancellation is safe.
+    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition, gone: Option<u64>) -> Found {
+        let mut made = self.made.subscribe();
         let key = (flow.clone(), partition.clone());
         loop {
-            let changed = self.changed.notified();
-            if let Some(handle) = self.lock().get(&key) {
-                return handle.clone();
+            if let Some(found) = self.lock().get(&key).filter(|found| Some(found.number) != gone) {
+                return found.clone();
             }
-            changed.await;
+            // The sender lives as long as `self`.
+            let _ = made.changed().await;
         }
     }
 
+    /// Changes whenever a dispatcher is made. What the one that it replaces had in memory is settled by then, or will not
+    /// be settled by it.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.made.subscribe()
+    }
+
+    /// The number of the dispatcher that a partition in a flow has now, if it has one.
+    pub(crate) fn number(&self, flow: &FlowName, partition: &Partition) -> Option<u64> {
+        self.lock().get(&(flow.clone(), partition.clone())).map(|found| found.number)
+    }
+
     fn insert(&self, flow: &FlowName, partition: &Partition, handle: Handle) {
-        self.lock().insert((flow.clone(), partition.clone()), handle);
-        self.changed.notify_waiters();
+        self.made.send_modify(|made| {
+            *made += 1;
+            self.lock().insert((flow.clone(), partition.clone()), Found { number: *made, handle });
+        });
     }
 
     fn remove(&self, flow: &FlowName, partition: &Partition) {
         self.lock().remove(&(flow.clone(), partition.clone()));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(FlowName, Partition), Handle>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(FlowName, Partition), Found>> {
         self.handles.lock().expect("no holder of this lock panics")
     }
 }
@@ -77,7 +99,8 @@ struct Owned {
     handle: Handle,
     /// A batch that the dispatcher had no room for. The partition is paused while there is one.
     stash: Option<Batch>,
-    task: JoinHandle<()>,
+    /// Ends with the runner, should that be aborted.
+    task: AbortOnDropHandle<()>,
     stop: CancellationToken,
 }
 
@@ -166,7 +189,11 @@ impl Runner {
             match Dispatcher::adopt(flow, partition.clone(), stores, voices.room.clone(), stop.clone()).await
             {
                 Ok((dispatcher, handle)) => {
-                    let task = tokio::spawn(watched(dispatcher, partition.clone(), voices.ended.clone()));
+                    let task = AbortOnDropHandle::new(tokio::spawn(watched(
+                        dispatcher,
+                        partition.clone(),
+                        voices.ended.clone(),
+                    )));
                     self.dispatchers.insert(&self.flow.plan.name, &partition, handle.clone());
                     return Some(Owned { handle, stash: None, task, stop });
                 }
