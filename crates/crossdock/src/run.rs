@@ -41,6 +41,7 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Running> {
     let clock = Arc::new(SystemClock);
     let embedded = Embedded::open(&loaded.data, options(&loaded), clock.clone()).await?;
     warn_of_order(&loaded, &embedded);
+    warn_of_lost_flows(&loaded, &embedded).await?;
     let listener = TcpListener::bind(loaded.listen).await.with_context(|| {
         format!("failed to listen on {}: is another hub running? choose another `listen`", loaded.listen)
     })?;
@@ -91,6 +92,19 @@ fn warn_of_order(loaded: &Loaded, embedded: &Embedded) {
             );
         }
     }
+}
+
+/// Held events of a flow that was renamed or removed wait until its name is back, and no list of flows shows them.
+async fn warn_of_lost_flows(loaded: &Loaded, embedded: &Embedded) -> anyhow::Result<()> {
+    for (flow, held) in embedded.held_by_flow().await? {
+        if !loaded.plan.flows.iter().any(|known| known.name == flow) {
+            tracing::warn!(
+                %flow, held,
+                "events are held for a flow that is not in the configuration: they wait until a flow of that name is back"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn stores(embedded: &Embedded) -> Stores {

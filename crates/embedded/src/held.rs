@@ -80,6 +80,19 @@ impl HeldEvents for Embedded {
     }
 }
 
+impl Embedded {
+    /// How many events each flow holds, for flows that hold any: also those that are no longer in the configuration, whose
+    /// events wait until the flow is back.
+    pub async fn held_by_flow(&self) -> Result<Vec<(FlowName, u64)>, StoreError> {
+        let counts: Vec<(FlowNumber, i64)> = sqlx::query_as("SELECT flow, count(*) FROM held GROUP BY flow")
+            .fetch_all(&self.inner.readers)
+            .await
+            .map_err(|error| errors::store_error("counting held events", error))?;
+        let named = |(flow, count)| Some((self.inner.catalog.flow_name(flow)?, count as u64));
+        Ok(counts.into_iter().filter_map(named).collect())
+    }
+}
+
 impl Inner {
     fn find(&self, flow: &FlowName, partition: &Partition) -> Option<(FlowNumber, Part)> {
         Some((self.catalog.flow(flow)?, self.catalog.part(&partition.topic, partition.number)?))

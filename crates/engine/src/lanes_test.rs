@@ -187,9 +187,9 @@ impl World {
             0 | 1 => self.push(u64::from(step.1 % 4)),
             2 => self.start(),
             3 => self.answer(step.1),
-            4 => self.write(step.1 % 3 == 0),
+            4 => self.write(step.1.is_multiple_of(3)),
             5 => self.ask(),
-            6 => self.read(step.1 % 3 == 0),
+            6 => self.read(step.1.is_multiple_of(3)),
             7 => self.reads.push_back(Read::Due),
             _ => self.now += Duration::from_millis(u64::from(step.1) * 20),
         }

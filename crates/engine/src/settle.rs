@@ -27,6 +27,8 @@ const BATCH_MAX: usize = 1000;
 /// The first and the longest wait after a store that failed.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// How long the store is waited for; longer than it waits for its disk.
+const ANSWER_MAX: Duration = Duration::from_secs(90);
 
 /// What to do once the store has a settlement.
 pub(crate) enum After {
@@ -78,7 +80,7 @@ async fn write_until_written(
 ) -> Written {
     let mut wait = AGAIN;
     loop {
-        match store.settle(batch.clone()).await {
+        match settle_within(&store, batch.clone()).await {
             Ok(settled) if settled.len() == afters.len() => return afters.into_iter().zip(settled).collect(),
             Ok(settled) => tracing::error!(
                 asked = afters.len(),
@@ -90,6 +92,17 @@ async fn write_until_written(
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(AGAIN_MAX);
     }
+}
+
+/// A store that does not answer has failed, so that it is said and tried again.
+async fn settle_within(
+    store: &Arc<dyn Settlements>,
+    batch: Vec<Settlement>,
+) -> Result<Vec<Settled>, StoreError> {
+    tokio::time::timeout(ANSWER_MAX, store.settle(batch)).await.unwrap_or_else(|_| {
+        let source = format!("no answer within {} s", ANSWER_MAX.as_secs()).into();
+        Err(StoreError::Unavailable { doing: "settling deliveries", source })
+    })
 }
 
 fn warn(error: &StoreError, wait: Duration) {
