@@ -10,7 +10,7 @@ use crate::{binary, encode, media, structured};
 /// | `content-type` | mode |
 /// |---|---|
 /// | `application/cloudevents+json` | structured: one event |
-/// | `application/cloudevents-batch+json` | batch: a list of events, each accepted or refused by itself |
+/// | `application/cloudevents-batch+json` | batch: a list of at most 10,000 events, each accepted or refused by itself |
 /// | anything else, with `ce-…` headers | binary: attributes in headers, the body is the data |
 ///
 /// `partitionkey` becomes the event's key. A structured event whose data has no `datacontenttype` gets

@@ -13,6 +13,7 @@ mod attributes;
 mod binary;
 mod cloudevents;
 mod encode;
+mod items;
 mod media;
 mod members;
 mod scan;

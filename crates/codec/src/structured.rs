@@ -9,6 +9,7 @@ use crate::{
     Draft,
     attributes::{check_name, refuse},
     cloudevents::whole,
+    items::{Items, TOO_MANY},
     media,
     members::Members,
     scan::{Shape, scan},
@@ -22,8 +23,11 @@ pub(crate) fn batch(body: &Bytes) -> Result<Vec<Result<Event, Malformed>>, Malfo
     if !begins_with(body, b'[') {
         return Err(whole("must be a JSON list of events".to_owned()));
     }
-    let items: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|error| whole(format!("is not JSON: {error}")))?;
+    let Items(items) = serde_json::from_slice(body).map_err(|error: serde_json::Error| {
+        // In a list of anything, only the number of its items can be wrong where the JSON is right.
+        let why = if error.is_data() { TOO_MANY.to_owned() } else { format!("is not JSON: {error}") };
+        whole(why)
+    })?;
     let read = |(n, item): (usize, &&RawValue)| {
         let slice = body.slice_ref(item.get().as_bytes());
         event(&slice, &format!("/{n}"))
