@@ -20,7 +20,14 @@ use crate::{
 /// A body, and its share of the budget for as long as it is worked on.
 pub(crate) struct Taken {
     pub(crate) bytes: Bytes,
-    _share: Share,
+    share: Share,
+}
+
+impl Taken {
+    /// Counts what was made of the body, for as long as it is worked on.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.share.grow(bytes)
+    }
 }
 
 /// Reads the whole body and takes its content coding off. What is announced as too large is not read at all.
@@ -50,7 +57,7 @@ pub(crate) async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<T
     let arrived = packed.len();
     let bytes = inflate(coding, packed, options.body_bytes_max)?;
     share.grow(bytes.len().saturating_sub(arrived))?;
-    Ok(Taken { bytes, _share: share })
+    Ok(Taken { bytes, share })
 }
 
 async fn collect(

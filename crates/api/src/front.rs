@@ -17,7 +17,11 @@ use axum::{
 };
 use futures::FutureExt;
 
-use crate::{Api, Problem, body, guard, problem::Kind};
+use crate::{
+    Api, Problem, body,
+    guard::{self, Caller},
+    problem::Kind,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -25,15 +29,14 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Checks the head, runs the handler, and writes problems out.
 pub(crate) async fn front(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    let response = match guard::check(request.method(), request.uri(), request.headers(), &api.options) {
-        Ok(()) => run(next, request, &id).await,
+    match guard::check(request.method(), request.uri(), request.headers(), &api.options) {
+        Ok(caller) => finish(run(next, request, &id).await, id, caller),
         Err(problem) => {
             let (head, body) = request.into_parts();
             body::linger(&head.headers, body);
-            problem.into_response()
+            finish(problem.into_response(), id, Caller::Stranger)
         }
-    };
-    finish(response, id)
+    }
 }
 
 /// A handler that panics fails its own request and no other on the connection.
@@ -47,8 +50,9 @@ async fn run(next: Next, request: Request, id: &HeaderValue) -> Response {
     }
 }
 
-fn finish(mut response: Response, id: HeaderValue) -> Response {
+fn finish(mut response: Response, id: HeaderValue, caller: Caller) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let problem = if caller == Caller::Trusted { problem } else { problem.for_strangers() };
         let shown = problem.show(id.to_str().ok());
         // Text, numbers and what was JSON before: this cannot fail.
         *response.body_mut() = Body::from(serde_json::to_vec(&shown).unwrap_or_default());

@@ -4,22 +4,47 @@
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::{ApiOptions, Problem, problem::Kind, problem::shown};
 
+/// Who sends a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Somebody who may use the API.
+    Trusted,
+    /// Anybody: a vendor, a probe, or whoever has found the address.
+    Stranger,
+}
+
 /// Checks the head of a request. Webhooks are signed by their vendors and may come through any tunnel; probes of
-/// orchestrators use any address: `/in/…` and `/health/…` are exempt.
+/// orchestrators use any address: `/in/…` and `/health/…` take strangers.
 pub(crate) fn check(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     options: &ApiOptions,
-) -> Result<(), Problem> {
+) -> Result<Caller, Problem> {
     let path = uri.path();
     if path.starts_with("/in/") || path.starts_with("/health/") {
-        return Ok(());
+        let trusted =
+            check_access(method, uri, headers, options).and_then(|()| check_token(headers, options));
+        return Ok(if trusted.is_ok() { Caller::Trusted } else { Caller::Stranger });
     }
+    check_access(method, uri, headers, options)?;
+    if path == "/v1" || path.starts_with("/v1/") {
+        check_token(headers, options)?;
+    }
+    Ok(Caller::Trusted)
+}
+
+/// Checks that the request was meant for this hub and does not come from a page of another site.
+fn check_access(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    options: &ApiOptions,
+) -> Result<(), Problem> {
     let host = host(uri, headers)
         .ok_or_else(|| Problem::new(Kind::MISDIRECTED, "the request has no single Host"))?;
     if !host_allowed(&host, &options.allowed_hosts) {
@@ -30,10 +55,7 @@ pub(crate) fn check(
     if !same_site(method, &host, headers) {
         return Err(Problem::new(Kind::CROSS_ORIGIN, "the request comes from a page of another origin"));
     }
-    match &options.token {
-        Some(token) if path == "/v1" || path.starts_with("/v1/") => check_token(token, headers),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The host that the client means: of the request line (HTTP/2, proxies) or of the one `Host` header.
@@ -75,7 +97,9 @@ fn same_site(method: &Method, host: &Authority, headers: &HeaderMap) -> bool {
     method.is_safe() || matches!(site, None | Some(b"same-origin" | b"none"))
 }
 
-fn check_token(token: &SecretString, headers: &HeaderMap) -> Result<(), Problem> {
+/// Checks the token, if there is one.
+fn check_token(headers: &HeaderMap, options: &ApiOptions) -> Result<(), Problem> {
+    let Some(token) = &options.token else { return Ok(()) };
     let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
     let given = given
         .and_then(|value| value.split_at_checked(7))

@@ -22,7 +22,7 @@ pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Answer {
         return Err(Problem::new(Kind::STOPPING, "the hub is stopping"));
     }
     if let Some(why) = api.hub.stores().outbox.refusal() {
-        return Err(Problem::new(Kind::UNAVAILABLE, format!("events cannot be stored now: {why}")));
+        return Err(crossdock_core::PublishError::Unavailable(why).into());
     }
     match timeout(STORE_WITHIN, api.hub.stores().connections.load()).await {
         Ok(answered) => drop(answered?),

@@ -10,10 +10,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use crossdock_core::{Event, Inbound, Malformed, PublishError, Published};
-use crossdock_engine::Answer as Taken;
+use crossdock_engine::{Answer as Taken, IntakeError};
 use serde::Serialize;
 
-use crate::{Answer, Api, Problem, body, id::Id, json, problem::Shown};
+use crate::{Answer, Api, Problem, body, id::Id, json, problem, problem::Shown};
+
+/// What an event of a request costs in memory besides the bytes of the body, with its answer.
+const EVENT_BYTES: usize = 512;
+
+/// Refused events of a request that are told why; the others are named as refused.
+const PROBLEMS_MAX: usize = 100;
 
 /// `POST /in/{connection}`: a vendor's webhook, answered 202 after the durable commit.
 pub(crate) async fn webhook(State(api): State<Arc<Api>>, Id(connection): Id, request: Request) -> Answer {
@@ -24,7 +30,13 @@ pub(crate) async fn webhook(State(api): State<Arc<Api>>, Id(connection): Id, req
         return Err(problem);
     }
     let taken = body::read(&api, &head.headers, body).await?;
-    match api.hub.accept(&connection, inbound(&head, &taken)).await? {
+    api.charge(1)?;
+    let accepted = api.hub.accept(&connection, inbound(&head, &taken)).await;
+    if matches!(accepted, Err(IntakeError::Refused(_))) {
+        // What is not the vendor's must not use up what the vendor may send.
+        api.give_back(1);
+    }
+    match accepted? {
         Taken::Taken { new, duplicates } => {
             json::answer(StatusCode::ACCEPTED, &Counts { accepted: new, duplicates })
         }
@@ -40,9 +52,10 @@ pub(crate) async fn events(State(api): State<Arc<Api>>, Id(topic): Id, request: 
         body::linger(&head.headers, body);
         return Err(problem);
     }
-    let taken = body::read(&api, &head.headers, body).await?;
+    let mut taken = body::read(&api, &head.headers, body).await?;
     let decoded = api.envelope.decode(&text(&head.headers), &taken.bytes)?;
-    api.charge(decoded.len().saturating_sub(1));
+    taken.grow(decoded.len() * EVENT_BYTES)?;
+    api.charge(decoded.iter().filter(|event| event.is_ok()).count())?;
     let (mut slots, mut events) = (Vec::with_capacity(decoded.len()), Vec::with_capacity(decoded.len()));
     for event in decoded {
         slots.push(event.map(|event| {
@@ -67,13 +80,18 @@ async fn publish(api: &Api, topic: &str, events: Vec<Event>) -> Result<Vec<Outco
 impl Api {
     /// Lets a request in, or says when to come again.
     fn admit(&self) -> Result<(), Problem> {
-        self.rate.as_ref().map_or(Ok(()), |rate| rate.take(Instant::now()))
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.check(Instant::now()))
     }
 
-    /// Counts the further events of a batch.
-    fn charge(&self, events: usize) {
+    /// Counts events that are about to be stored.
+    fn charge(&self, events: usize) -> Result<(), Problem> {
+        self.rate.as_ref().map_or(Ok(()), |rate| rate.charge(events, Instant::now()))
+    }
+
+    /// Takes back what was counted and was no event.
+    fn give_back(&self, events: usize) {
         if let Some(rate) = &self.rate {
-            rate.charge(events);
+            rate.give_back(events);
         }
     }
 }
@@ -121,36 +139,44 @@ struct Item<'a> {
 #[derive(Serialize)]
 struct Items<'a> {
     items: &'a [Item<'a>],
+    /// Refused events whose `problem` is left out, since the problems of [`PROBLEMS_MAX`] stand before theirs.
+    #[serde(skip_serializing_if = "problem::is_zero")]
+    problems_left_out: usize,
 }
 
 /// The answer for events, in the order of the request: `slots` has their ids, or why they are none.
 fn results(slots: Vec<Result<String, Malformed>>, published: Vec<Outcome>) -> Answer {
     let mut published = published.into_iter();
+    let mut refused = 0;
     let slots: Vec<_> = slots
         .into_iter()
-        .map(|slot| match slot {
-            Err(malformed) => (None, Err(Problem::from(malformed))),
-            Ok(id) => {
-                let outcome = published.next().unwrap_or(Err(PublishError::Unknown));
-                (Some(id), outcome.map_err(Problem::from))
-            }
+        .map(|slot| {
+            let (id, outcome) = match slot {
+                Err(malformed) => (None, Err(Problem::from(malformed))),
+                Ok(id) => {
+                    let outcome = published.next().unwrap_or(Err(PublishError::Unknown));
+                    (Some(id), outcome.map_err(Problem::from))
+                }
+            };
+            refused += usize::from(outcome.is_err());
+            (id, outcome.map_err(|problem| (refused <= PROBLEMS_MAX).then_some(problem)))
         })
         .collect();
     let items: Vec<_> = slots.iter().map(|(id, outcome)| item(id.as_deref(), outcome)).collect();
-    let refused = slots.iter().filter(|(_, outcome)| outcome.is_err()).count();
-    let none_taken = refused == slots.len();
-    match slots.iter().find_map(|(_, outcome)| outcome.as_ref().err()) {
-        None => json::answer(StatusCode::ACCEPTED, &Items { items: &items }),
-        Some(first) if none_taken => Err(first.clone().with_items(&items)),
-        Some(_) => json::answer(StatusCode::MULTI_STATUS, &Items { items: &items }),
+    let left_out = refused.saturating_sub(PROBLEMS_MAX);
+    let results = Items { items: &items, problems_left_out: left_out };
+    match slots.iter().find_map(|(_, outcome)| outcome.as_ref().err()).and_then(Option::as_ref) {
+        None => json::answer(StatusCode::ACCEPTED, &results),
+        Some(first) if refused == slots.len() => Err(first.clone().with_items(&items, left_out)),
+        Some(_) => json::answer(StatusCode::MULTI_STATUS, &results),
     }
 }
 
-fn item<'a>(id: Option<&'a str>, outcome: &'a Result<Published, Problem>) -> Item<'a> {
+fn item<'a>(id: Option<&'a str>, outcome: &'a Result<Published, Option<Problem>>) -> Item<'a> {
     let (status, problem) = match outcome {
         Ok(Published::New(_)) => ("accepted", None),
         Ok(Published::Duplicate) => ("duplicate", None),
-        Err(problem) => ("refused", Some(problem.show(None))),
+        Err(problem) => ("refused", problem.as_ref().map(|problem| problem.show(None))),
     };
     Item { id, status, problem }
 }

