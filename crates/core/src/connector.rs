@@ -39,6 +39,19 @@ pub trait Connector: Send + Sync {
     ) -> Result<Arc<dyn Connection>, ConnectorError>;
 }
 
+/// A field of an action as the configuration has it, before there is any event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenField<'a> {
+    /// The action.
+    pub action: &'a str,
+    /// The field.
+    pub field: &'a str,
+    /// The name within the field, where the field is a map.
+    pub name: Option<&'a str>,
+    /// The text, with the letter `x` in the place of everything that is inserted per event.
+    pub text: &'a str,
+}
+
 /// A connector configured for one account.
 pub trait Connection: Send + Sync {
     /// The source of events that are posted to us, if there is one.
@@ -49,6 +62,12 @@ pub trait Connection: Send + Sync {
     /// The action of that name.
     fn action(&self, _name: &str) -> Option<Arc<dyn Action>> {
         None
+    }
+
+    /// Refuses what could not work with any event, so that it is told where it is written and not by a dead letter for each
+    /// event. Pure. `Err` is what is wrong and what to write instead.
+    fn check(&self, _written: WrittenField<'_>) -> Result<(), String> {
+        Ok(())
     }
 }
 

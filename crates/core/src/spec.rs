@@ -75,8 +75,10 @@ pub struct ConnectorSpec {
 /// The value of one field, checked and with its references resolved.
 #[derive(Clone)]
 pub enum Setting {
-    /// Text, URL, choice or path.
+    /// Text, choice or path.
     Text(String),
+    /// A URL, and the parts of it that references put in: an address of a webhook may be the only credential there is.
+    Url(String, Vec<SecretString>),
     /// A secret.
     Secret(SecretString),
     /// A whole number.
@@ -97,7 +99,7 @@ impl fmt::Debug for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{text:?}"),
-            Self::Secret(_) | Self::SecretMap(_) => f.write_str("‹secret›"),
+            Self::Secret(_) | Self::SecretMap(_) | Self::Url(..) => f.write_str("‹secret›"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Bool(truth) => write!(f, "{truth}"),
             Self::Duration(duration) => write!(f, "{duration:?}"),
@@ -112,11 +114,19 @@ impl fmt::Debug for Setting {
 pub struct Settings(pub BTreeMap<String, Setting>);
 
 impl Settings {
-    /// A text field.
+    /// A text or URL field.
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.0.get(name) {
-            Some(Setting::Text(text)) => Some(text),
+            Some(Setting::Text(text) | Setting::Url(text, _)) => Some(text),
             _ => None,
+        }
+    }
+
+    /// What references put into a URL field; empty if the field is not there.
+    pub fn inserted(&self, name: &str) -> &[SecretString] {
+        match self.0.get(name) {
+            Some(Setting::Url(_, inserted)) => inserted,
+            _ => &[],
         }
     }
 

@@ -20,7 +20,7 @@ pub use classify::classify;
 pub use crossdock_core::{
     Action, ActionSpec, Body, Class, Connection, ConnectionName, Connector, ConnectorError, ConnectorSpec,
     Environment, Event, Fault, Field, FieldKind, Inbound, Inbox, Item, Output, Refusal, Setting, Settings,
-    Wait, Webhook,
+    Wait, Webhook, WrittenField,
 };
 pub use declarative::{CheckFailure, Declarative};
 pub use redact::Redactor;

@@ -130,7 +130,7 @@ fn public(settings: &Settings) -> Value {
         Value::Object(map.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str()))).collect())
     };
     let value = |setting: &Setting| match setting {
-        Setting::Text(text) => Some(Value::from(text.as_str())),
+        Setting::Text(text) | Setting::Url(text, _) => Some(Value::from(text.as_str())),
         Setting::Integer(number) => Some(Value::from(*number)),
         Setting::Bool(truth) => Some(Value::from(*truth)),
         Setting::Duration(duration) => Some(Value::from(duration.as_secs_f64())),
