@@ -8,6 +8,7 @@ mod call;
 mod client;
 mod guard;
 mod headers;
+mod lookup;
 mod resolver;
 mod transport;
 
@@ -18,3 +19,4 @@ pub use call::{Answer, Call};
 pub use client::{Client, ClientError, Network};
 pub use guard::{Guard, Refused};
 pub use headers::{HeaderError, own_header, secret_value};
+pub use lookup::{Lookup, SystemLookup};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Guard, resolver::GuardedResolver};
+use super::{Guard, Lookup, SystemLookup, resolver::GuardedResolver};
 
 /// The HTTP client could not be made, for example because the system has no TLS roots.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,13 +42,14 @@ impl Client {
         if let Some(client) = clients.get(&network) {
             return Ok(client.clone());
         }
-        let client = Self::build(&network)?;
+        let client = Self::with_lookup(&network, Arc::new(SystemLookup))?;
         clients.insert(network, client.clone());
         Ok(client)
     }
 
-    fn build(network: &Network) -> Result<Self, ClientError> {
-        let resolver = GuardedResolver { guard: network.guard.clone() };
+    /// A client that shares nothing and takes addresses of names from `lookup`.
+    pub fn with_lookup(network: &Network, lookup: Arc<dyn Lookup>) -> Result<Self, ClientError> {
+        let resolver = GuardedResolver { guard: network.guard.clone(), lookup };
         let inner = reqwest::Client::builder()
             .tls_backend_rustls()
             .redirect(reqwest::redirect::Policy::none())
