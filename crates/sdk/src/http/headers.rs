@@ -44,7 +44,12 @@ pub fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
         return Err(refuse("is longer than 4,096 bytes"));
     }
     // A space at either end is none of the value by the standard, so that receivers would see another value.
-    let value = HeaderValue::from_str(value.trim_matches([' ', '\t']))
+    let value = value.trim_matches([' ', '\t']);
+    // `HeaderValue` lets every byte from 0x80 through; some receivers refuse them, others read them as Latin-1.
+    if !value.is_ascii() {
+        return Err(refuse("holds letters beyond ASCII: percent-encode them, as in `${.name | @uri}`"));
+    }
+    let value = HeaderValue::from_str(value)
         .map_err(|_| refuse("holds a line break or another character that a header cannot hold"))?;
     Ok((parsed, value))
 }
@@ -76,6 +81,15 @@ mod tests {
         for name in ["", "x y", "x:y", "x\r\n", "ü", "x\0"] {
             assert!(own_header(name, "v").is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn letters_beyond_ascii_are_refused_with_the_way_out() {
+        for value in ["Müller", "a\u{80}", "€", "\u{a0}"] {
+            let error = own_header("x-name", value).unwrap_err();
+            assert!(error.problem.contains("@uri"), "{value:?}: {error}");
+        }
+        assert_eq!(own_header("x-name", "M%C3%BCller ~!\t").unwrap().1, "M%C3%BCller ~!");
     }
 
     #[test]
