@@ -12,7 +12,7 @@ use crate::{
     Connection, ConnectionName, Connector, ConnectorError, ConnectorSpec, Environment, ExposeSecret,
     Settings, Webhook,
     manifest::{Manifest, ManifestError, TestCase},
-    signature::Verifier,
+    signature::{SecretError, SecretFormat, Verifier},
 };
 
 pub use check::CheckFailure;
@@ -83,10 +83,10 @@ fn receiver(
         Some(recipe) => {
             let fields = &recipe.secret.from;
             let first = fields.first().map_or("secret", String::as_str);
-            let secrets: Vec<_> = fields.iter().filter_map(|field| settings.secret(field)).collect();
-            if let Some(field) = fields.iter().find(|field| is_blank(settings, field)) {
-                return Err(error(field, "the secret is empty".to_owned()));
+            for field in fields {
+                check_secret(&recipe.secret, settings, field).map_err(|problem| error(field, problem))?;
             }
+            let secrets: Vec<_> = fields.iter().filter_map(|field| settings.secret(field)).collect();
             let verifier = Verifier::new(recipe.configured(settings)?, &secrets);
             Some(verifier.map_err(|problem| error(first, problem.to_string()))?)
         }
@@ -94,8 +94,18 @@ fn receiver(
     Ok(Receiver::new(source.clone(), verifier, name, settings))
 }
 
-fn is_blank(settings: &Settings, field: &str) -> bool {
-    settings.secret(field).is_some_and(|secret| secret.expose_secret().trim().is_empty())
+/// Whether the secret of a field, if it is there, can be used.
+fn check_secret(format: &SecretFormat, settings: &Settings, field: &str) -> Result<(), String> {
+    let Some(secret) = settings.secret(field).map(ExposeSecret::expose_secret) else { return Ok(()) };
+    let problem = match format.decode(secret) {
+        Ok(_) if secret.trim().is_empty() => SecretError::Empty,
+        Ok(_) => return Ok(()),
+        Err(problem) => problem,
+    };
+    Err(match format.help() {
+        Some(help) => format!("{problem}; {help}"),
+        None => problem.to_string(),
+    })
 }
 
 struct DeclaredConnection {

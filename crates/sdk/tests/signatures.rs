@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crossdock_sdk::{
     Inbound, SecretString,
-    signature::{Recipe, StandardSigner, Unverified, Verifier},
+    signature::{Recipe, SecretError, StandardSigner, Unverified, Verifier},
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -42,7 +43,7 @@ const VENDORS: [Vendor; 11] = [
         name: "Standard Webhooks",
         recipe: r#"
             algorithm: hmac-sha256
-            secret: { encoding: base64, strip_prefix: whsec_ }
+            secret: { encoding: base64, strip_prefix: whsec_, bytes: [24, 64] }
             vars: { id: { header: webhook-id }, ts: { header: webhook-timestamp } }
             signed: "{id}.{ts}.{body}"
             signature: { header: webhook-signature, split: " ", prefix: "v1,", encoding: base64 }
@@ -223,7 +224,8 @@ fn a_request_with_one_more_byte_is_not() {
 #[test]
 fn each_of_several_secrets_is_good_enough_and_no_other() {
     for vendor in &VENDORS {
-        let other = if vendor.name == "hexadecimal secret" { "00" } else { "b3RoZXI=" };
+        let other =
+            if vendor.name == "hexadecimal secret" { "00" } else { "Q2FuYXJ5T25lQ2FuYXJ5T25lQ2FuYXJ5T25l" };
         let now = vendor.at();
         for secrets in [[vendor.secret, other], [other, vendor.secret]] {
             assert_eq!(vendor.verifier(&secrets).verify(&vendor.request(), now), Ok(()), "{}", vendor.name);
@@ -283,6 +285,8 @@ fn a_recipe_that_proves_nothing_is_refused() {
             "{ algorithm: hmac-sha256, vars: { body: { header: t } }, signature: { header: x, encoding: hex } }",
             "has its meaning already",
         ),
+        ("{ algorithm: token, secret: { encoding: base64 }, signature: { header: x } }", "no `encoding`"),
+        ("{ algorithm: token, signature: { header: x, encoding: hex } }", "no `encoding`"),
     ];
     for (recipe, part) in wrong {
         let parsed: Recipe = serde_saphyr::from_str(recipe).expect(recipe);
@@ -308,6 +312,23 @@ fn an_empty_secret_lets_nobody_in() {
     for secret in ["", " ", "whsec_", "whsec_?"] {
         assert!(StandardSigner::new(&secret.into()).is_err(), "{secret:?}");
     }
+}
+
+#[test]
+fn a_standard_webhooks_secret_stands_for_24_to_64_bytes() {
+    let standard = VENDORS.iter().find(|vendor| vendor.name == "Standard Webhooks").expect("it is there");
+    let whsec = |bytes| format!("whsec_{}", STANDARD.encode(vec![7u8; bytes]));
+    for (bytes, right) in [(1, false), (23, false), (24, true), (64, true), (65, false)] {
+        let expected = if right { None } else { Some(SecretError::Length(bytes, 24, 64)) };
+        assert_eq!(StandardSigner::new(&whsec(bytes).into()).err(), expected);
+        assert_eq!(Verifier::new(standard.recipe(), &[&whsec(bytes).into()]).err(), expected);
+    }
+    let both = format!("{} {}", whsec(32), whsec(5));
+    assert_eq!(
+        StandardSigner::new(&both.into()).err(),
+        Some(SecretError::Length(5, 24, 64)),
+        "each one counts"
+    );
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What requests of tests are signed with.
-const SECRET: &str = "the secret of the tests";
+const SECRET: &str = "the secret of these tests";
 
 /// A test of a manifest that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -78,6 +78,9 @@ pub struct SecretFormat {
     /// A prefix that is no part of the secret, such as `whsec_`.
     #[serde(default)]
     pub strip_prefix: Option<String>,
+    /// The fewest and the most bytes that a secret may stand for, where the vendor's standard says so.
+    #[serde(default)]
+    pub bytes: Option<(usize, usize)>,
 }
 
 /// Where a value stands in a request.
@@ -165,6 +168,11 @@ impl Recipe {
         }
         if self.algorithm != Algorithm::Token && self.signature.encoding == Encoding::Utf8 {
             return Err(RecipeError("`signature` needs an `encoding`: base64 or hex".into()));
+        }
+        // The header holds the text of the secret. Bytes of another encoding may be no text, and two that are none look alike.
+        let plain = [self.secret.encoding, self.signature.encoding] == [Encoding::Utf8; 2];
+        if self.algorithm == Algorithm::Token && !plain {
+            return Err(RecipeError("a `token` is compared as it is written: it takes no `encoding`".into()));
         }
         self.check_timestamp()
     }

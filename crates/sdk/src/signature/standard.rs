@@ -13,17 +13,26 @@ pub const HEADER_TIMESTAMP: &str = "webhook-timestamp";
 /// The header that holds the signatures.
 pub const HEADER_SIGNATURE: &str = "webhook-signature";
 
+/// The fewest and the most bytes of a secret:
+/// <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme>.
+const SECRET_BYTES: (usize, usize) = (24, 64);
+
 /// Signs by Standard Webhooks (<https://www.standardwebhooks.com>), with every secret it is given.
 pub struct StandardSigner {
     keys: Vec<hmac::Key>,
 }
 
 impl StandardSigner {
+    /// How a secret is written, for people whose secret is refused.
+    pub const SECRET_HELP: &str = "write `whsec_` and base64 of 24 to 64 random bytes, as from \
+                                   `echo \"whsec_$(openssl rand -base64 24)\"`";
+
     /// Reads `whsec_` secrets; several are separated by spaces, so that the receiver may change from one to the next.
     pub fn new(secrets: &SecretString) -> Result<Self, SecretError> {
         let format = SecretFormat {
             encoding: Encoding::Base64,
             strip_prefix: Some("whsec_".to_owned()),
+            bytes: Some(SECRET_BYTES),
             ..SecretFormat::default()
         };
         let keys = secrets.expose_secret().split_ascii_whitespace();

@@ -25,6 +25,10 @@ pub enum SecretError {
     /// It is not written as the recipe says.
     #[error("the secret is not valid {0}")]
     Encoding(&'static str),
+    /// It stands for fewer or more bytes than the vendor's standard allows; the numbers are what it has, the fewest and
+    /// the most.
+    #[error("the secret is {0} bytes, and must be {1} to {2}")]
+    Length(usize, usize, usize),
 }
 
 /// Why a request is not believed.
@@ -216,8 +220,22 @@ impl Encoding {
 }
 
 impl SecretFormat {
+    /// How a secret is written, for people whose secret is refused; nothing if it is any text.
+    pub(crate) fn help(&self) -> Option<String> {
+        let encoding = match self.encoding {
+            Encoding::Utf8 => return None,
+            Encoding::Base64 => "base64",
+            Encoding::Hex => "hex",
+        };
+        let prefix =
+            self.strip_prefix.as_deref().map(|prefix| format!("`{prefix}` and ")).unwrap_or_default();
+        let bytes =
+            self.bytes.map(|(fewest, most)| format!(" of {fewest} to {most} bytes")).unwrap_or_default();
+        Some(format!("write {prefix}{encoding}{bytes}"))
+    }
+
     /// The bytes that the text of a secret stands for.
-    pub(super) fn decode(&self, text: &str) -> Result<Vec<u8>, SecretError> {
+    pub(crate) fn decode(&self, text: &str) -> Result<Vec<u8>, SecretError> {
         let prefix = self.strip_prefix.as_deref().unwrap_or_default();
         let text = text.strip_prefix(prefix).unwrap_or(text);
         let bytes = match self.encoding {
@@ -225,7 +243,13 @@ impl SecretFormat {
             Encoding::Base64 => lenient_base64().decode(text).map_err(|_| SecretError::Encoding("base64"))?,
             Encoding::Hex => hex::decode(text).map_err(|_| SecretError::Encoding("hex"))?,
         };
-        if bytes.is_empty() { Err(SecretError::Empty) } else { Ok(bytes) }
+        match self.bytes {
+            _ if bytes.is_empty() => Err(SecretError::Empty),
+            Some((fewest, most)) if !(fewest..=most).contains(&bytes.len()) => {
+                Err(SecretError::Length(bytes.len(), fewest, most))
+            }
+            _ => Ok(bytes),
+        }
     }
 }
 
