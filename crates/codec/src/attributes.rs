@@ -99,7 +99,7 @@ impl Draft {
         }
         let Self { id, source, kind, subject, time, content_type, schema, key, extensions, .. } = self;
         let event = Event { id, source, kind, subject, time, content_type, schema, key, extensions, data };
-        event.validate().map_err(|EventError { attribute, problem }| refuse(attribute, problem))?;
+        event.validate().map_err(|EventError { attribute, problem }| refuse(&attribute, problem))?;
         Ok(event)
     }
 }

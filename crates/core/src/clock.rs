@@ -1,6 +1,13 @@
 //! Time as a port.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+
+/// The time from one moment to a later one; none if it is not later.
+pub fn span(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
 
 /// The wall clock. Injected, so that tests decide what time it is.
 pub trait Clock: Send + Sync {

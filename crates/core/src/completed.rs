@@ -7,8 +7,7 @@ use crate::Offset;
 /// The finished offsets of one partition.
 ///
 /// Everything below the mark is finished; above it the finished offsets stand as ranges. Offsets that the broker
-/// never gave out (gaps in the numbering) are handed over with [`Completed::skip_to`]-like calls by finishing the
-/// whole range between two deliveries.
+/// never gave out (gaps in the numbering) are finished like the others: as the whole range between two deliveries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completed {
     mark: Offset,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[error("the attribute `{attribute}` {problem}")]
 pub struct EventError {
     /// The CloudEvents name of the attribute.
-    pub attribute: &'static str,
+    pub attribute: String,
     /// What is wrong with it.
     pub problem: &'static str,
 }
@@ -53,32 +53,93 @@ impl Event {
     /// The longest value of an attribute, in bytes.
     pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
 
-    /// Checks what CloudEvents requires: `id`, `source` and `type` are there, and no attribute is too long.
+    /// Checks what CloudEvents requires: `id`, `source` and `type` are there. No attribute, extensions included, is too long
+    /// or holds a control character.
     pub fn validate(&self) -> Result<(), EventError> {
-        for (attribute, value) in [("id", &self.id), ("source", &self.source), ("type", &self.kind)] {
-            if value.is_empty() {
-                return Err(EventError { attribute, problem: "must not be empty" });
-            }
-        }
-        let optional =
-            [("subject", &self.subject), ("partitionkey", &self.key), ("dataschema", &self.schema)];
-        let attributes =
-            [("id", &self.id), ("source", &self.source), ("type", &self.kind)].into_iter().chain(
-                optional.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value))),
-            );
-        for (attribute, value) in attributes {
-            if value.len() > Self::ATTRIBUTE_BYTES_MAX {
-                return Err(EventError { attribute, problem: "is longer than 1,024 bytes" });
-            }
-            if value.chars().any(char::is_control) {
-                return Err(EventError { attribute, problem: "holds a control character" });
-            }
+        for (attribute, value) in self.attributes() {
+            let problem = if value.is_empty() && REQUIRED.contains(&attribute) {
+                "must not be empty"
+            } else if value.len() > Self::ATTRIBUTE_BYTES_MAX {
+                "is longer than 1,024 bytes"
+            } else if value.chars().any(char::is_control) {
+                "holds a control character"
+            } else {
+                continue;
+            };
+            return Err(EventError { attribute: attribute.to_owned(), problem });
         }
         Ok(())
     }
 
+    /// The text attributes that are set, by their CloudEvents names.
+    fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let required = [("id", &self.id), ("source", &self.source), ("type", &self.kind)];
+        let optional = [
+            ("subject", &self.subject),
+            ("datacontenttype", &self.content_type),
+            ("dataschema", &self.schema),
+            ("partitionkey", &self.key),
+        ];
+        let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        let extensions = self.extensions.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        required.map(|(name, value)| (name, value.as_str())).into_iter().chain(optional).chain(extensions)
+    }
+
     /// The bytes that the event holds in memory, roughly: what budgets count.
     pub fn weight(&self) -> usize {
-        256 + self.id.len() + self.source.len() + self.kind.len() + self.data.len()
+        let attributes: usize = self.attributes().map(|(name, value)| name.len() + value.len()).sum();
+        256 + attributes + self.extensions.len() * size_of::<(String, String)>() + self.data.len()
+    }
+}
+
+/// What no event is without.
+const REQUIRED: [&str; 3] = ["id", "source", "type"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Event {
+        Event {
+            id: "1".to_owned(),
+            source: "/shop".to_owned(),
+            kind: "order.paid".to_owned(),
+            subject: None,
+            time: None,
+            content_type: None,
+            schema: None,
+            key: None,
+            extensions: Vec::new(),
+            data: Bytes::new(),
+        }
+    }
+
+    fn refused(event: &Event) -> Option<String> {
+        event.validate().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_attribute_has_its_limit_extensions_too() {
+        let long = "x".repeat(Event::ATTRIBUTE_BYTES_MAX + 1);
+        assert_eq!(refused(&event()), None);
+        let broken = Event { content_type: Some(long.clone()), ..event() };
+        assert_eq!(
+            refused(&broken).as_deref(),
+            Some("the attribute `datacontenttype` is longer than 1,024 bytes")
+        );
+        let broken = Event { extensions: vec![("tenant".to_owned(), long)], ..event() };
+        assert_eq!(refused(&broken).as_deref(), Some("the attribute `tenant` is longer than 1,024 bytes"));
+        let broken = Event { extensions: vec![("tenant".to_owned(), "a\nb".to_owned())], ..event() };
+        assert_eq!(refused(&broken).as_deref(), Some("the attribute `tenant` holds a control character"));
+        let broken = Event { source: String::new(), ..event() };
+        assert_eq!(refused(&broken).as_deref(), Some("the attribute `source` must not be empty"));
+    }
+
+    #[test]
+    fn everything_that_can_be_large_weighs() {
+        let kilobyte = "x".repeat(1024);
+        let extensions = (0..64).map(|n| (format!("e{n}"), kilobyte.clone())).collect();
+        let heavy = Event { subject: Some(kilobyte.clone()), key: Some(kilobyte), extensions, ..event() };
+        assert!(heavy.weight() > event().weight() + 66 * 1024);
     }
 }

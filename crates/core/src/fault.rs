@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::span;
+
 /// What kind of failure it was. The class alone decides retry, grouping and hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,7 +80,7 @@ impl Wait {
     pub fn from(self, now: Timestamp) -> Duration {
         match self {
             Self::For(duration) => duration,
-            Self::Until(moment) => Duration::try_from(moment.duration_since(now)).unwrap_or_default(),
+            Self::Until(moment) => span(now, moment),
         }
     }
 }

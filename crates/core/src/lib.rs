@@ -12,6 +12,7 @@
 //!
 //! A port's documentation states its whole contract: order, duplicates, durability, cancellation, errors.
 
+mod chain;
 mod event;
 mod id;
 mod names;
@@ -47,8 +48,9 @@ pub use broker::{
     Batch, Broker, BrokerError, Delivery, Group, GroupLag, Partition, PublishError, Published, Revocation,
     Settle, Signal, Subscription,
 };
+pub use chain::chain;
 pub use circuit::{Circuit, CircuitPolicy};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, SystemClock, span};
 pub use completed::Completed;
 pub use connections::{ConnectionState, Connections, StoredConnection};
 pub use connector::{
