@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crossdock_sdk::{
     Action, Class, ExposeSecret, Fault, Item, Output, classify,
-    http::{Answer, Call, HeaderMap, HeaderName, HeaderValue, Method, Url},
+    http::{Answer, Call, HeaderMap, HeaderName, HeaderValue, Method, Url, own_header},
     signature::{HEADER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP},
 };
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ impl Send {
             Ok(call) => call,
             Err(fault) => return Output { request: None, status: None, result: Err(fault) },
         };
-        let request = Some(describe(&call));
+        let request = Some(format!("{} {}", call.method, self.target.base.shown(&call.url)));
         match self.target.client.send(call).await {
             Ok(answer) => {
                 Output { request, status: Some(answer.status.as_u16()), result: self.judge(&answer) }
@@ -126,13 +126,6 @@ const ID: HeaderName = HeaderName::from_static(HEADER_ID);
 const TIME: HeaderName = HeaderName::from_static(HEADER_TIMESTAMP);
 const SIGNATURE: HeaderName = HeaderName::from_static(HEADER_SIGNATURE);
 
-/// What is called, without the query, in which keys and personal data travel.
-fn describe(call: &Call) -> String {
-    let url = call.url.as_str();
-    let end = url.find('?').unwrap_or(url.len());
-    format!("{} {}", call.method, &url[..end])
-}
-
 fn text(value: &Value) -> std::borrow::Cow<'_, str> {
     match value {
         Value::String(text) => text.into(),
@@ -141,9 +134,7 @@ fn text(value: &Value) -> std::borrow::Cow<'_, str> {
 }
 
 fn header_value(name: &str, value: &str) -> Result<HeaderValue, Fault> {
-    HeaderValue::from_str(value).map_err(|_| {
-        bug("header", format!("the header `{name}` holds a character that a header cannot hold"))
-    })
+    own_header(name, value).map(|(_, value)| value).map_err(|error| bug("header", error.to_string()))
 }
 
 /// The rendered fields make no request, whatever the other side would say.

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use crossdock_sdk::{
     Action, Connection, ConnectionName, Connector, ConnectorError, ConnectorSpec, Environment, Settings,
-    http::Method,
+    WrittenField, http::Method,
 };
 
-use crate::{action::Send, fields, target::Target};
+use crate::{
+    action::Send,
+    fields,
+    target::{Target, call_header},
+};
 
 /// The connector `http`.
 pub struct Http {
@@ -58,6 +62,18 @@ impl Connection for HttpConnection {
             _ => return None,
         };
         Some(Arc::new(Send::new(self.target.clone(), method)))
+    }
+
+    /// What is inserted into a path is percent-encoded, and into a header or a query only adds to the text, so what is wrong
+    /// with the letter `x` in its place is wrong with every event.
+    fn check(&self, written: WrittenField<'_>) -> Result<(), String> {
+        match (written.field, written.name) {
+            ("path", _) => self.target.base.join(written.text).map(drop).map_err(|error| error.to_string()),
+            ("headers", Some(name)) => {
+                call_header(name, written.text).map(drop).map_err(|error| error.to_string())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

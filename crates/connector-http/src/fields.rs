@@ -13,7 +13,7 @@ const CONFIG: [Field; 17] = [
         name: "base_url",
         kind: FieldKind::Url,
         required: true,
-        about: "Where calls go; paths are put behind it and cannot leave it.",
+        about: "Where calls go; paths are put behind it and cannot leave it. Its own path is shown nowhere.",
     },
     optional("headers", FieldKind::TextMap, "Headers of every call."),
     optional("secret_headers", FieldKind::SecretMap, "Headers of every call whose values are secret."),
@@ -35,10 +35,18 @@ const CONFIG: [Field; 17] = [
     optional(
         "signing_secret",
         FieldKind::Secret,
-        "Signs calls by Standard Webhooks: `whsec_` and base64; several, with spaces between, while it is changed.",
+        "Signs calls by Standard Webhooks: `whsec_` and base64 of 24 to 64 bytes; several, with spaces between, while it is changed.",
     ),
-    optional("timeout", FieldKind::Duration, "How long a call may take in all; 30s unless written."),
-    optional("connect_timeout", FieldKind::Duration, "How long it may take to connect; 5s unless written."),
+    optional(
+        "timeout",
+        FieldKind::Duration,
+        "How long a call may take in all; 30s unless written, at most 10m.",
+    ),
+    optional(
+        "connect_timeout",
+        FieldKind::Duration,
+        "How long it may take to connect; 5s unless written, at most four fifths of `timeout`.",
+    ),
     optional(
         "allow_loopback",
         FieldKind::Bool,
@@ -64,7 +72,11 @@ const CONFIG: [Field; 17] = [
 static ACTION: [Field; 3] = [
     optional("path", FieldKind::Path, "The path behind `base_url`; nothing unless written."),
     optional("query", FieldKind::TextMap, "Query parameters; values are encoded."),
-    optional("headers", FieldKind::TextMap, "Headers of this call, over those of the connection."),
+    optional(
+        "headers",
+        FieldKind::TextMap,
+        "Headers of this call, over those of the connection; values are ASCII, so `${.name | @uri}` for names of people.",
+    ),
 ];
 
 /// What the connector says of itself.

@@ -16,6 +16,9 @@ use crate::{auth::Auth, connector::wrong};
 /// Thirty seconds for a call: longer than any API answers when it works, shorter than a lane should stand still.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The longest time-out: a lane stands still as long, and the hub itself gives up on a call soon afterwards.
+const TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
 /// Everything that calls of one connection have in common.
 pub(crate) struct Target {
     pub(crate) base: BaseUrl,
@@ -54,7 +57,7 @@ impl Target {
         Ok(Self {
             client: client(settings, environment, &base, timeout)?,
             signer: signer(settings)?,
-            redactor: redactor(settings),
+            redactor: redactor(settings, &base),
             success: success(settings)?,
             idempotent: settings.bool("idempotent").unwrap_or(true),
             base,
@@ -77,7 +80,9 @@ fn client(
     guard
         .check_url(base.url())
         .map_err(|refused| wrong("base_url", format!("{refused}; {}", refused.advice())))?;
-    let connect_timeout = positive(settings, "connect_timeout", Network::CONNECT_TIMEOUT)?.min(timeout);
+    // Always well before the call as a whole: a connection that was not made is safe to try again, a lost answer may not be.
+    let connect_timeout =
+        positive(settings, "connect_timeout", Network::CONNECT_TIMEOUT)?.min(timeout * 4 / 5);
     let client = Client::shared(Network { guard, connect_timeout });
     client.map_err(|error| ConnectorError { field: None, message: error.to_string() })
 }
@@ -85,7 +90,8 @@ fn client(
 fn signer(settings: &Settings) -> Result<Option<StandardSigner>, ConnectorError> {
     let Some(secret) = settings.secret("signing_secret") else { return Ok(None) };
     let signer = StandardSigner::new(secret);
-    signer.map(Some).map_err(|error| wrong("signing_secret", format!("{error}; write `whsec_` and base64")))
+    let help = StandardSigner::SECRET_HELP;
+    signer.map(Some).map_err(|error| wrong("signing_secret", format!("{error}; {help}")))
 }
 
 fn fixed_headers(settings: &Settings) -> Result<HeaderMap, ConnectorError> {
@@ -137,13 +143,14 @@ fn success(settings: &Settings) -> Result<Vec<u16>, ConnectorError> {
 fn positive(settings: &Settings, field: &str, default: Duration) -> Result<Duration, ConnectorError> {
     match settings.duration(field) {
         Some(Duration::ZERO) => Err(wrong(field, "must be longer than nothing")),
+        Some(duration) if duration > TIMEOUT_MAX => Err(wrong(field, "must be at most 10m")),
         Some(duration) => Ok(duration),
         None => Ok(default),
     }
 }
 
 /// Knows every secret of the connection, also in the form in which it travels.
-fn redactor(settings: &Settings) -> Redactor {
+fn redactor(settings: &Settings, base: &BaseUrl) -> Redactor {
     let named =
         ["password", "token", "api_key"].into_iter().filter_map(|name| settings.secret(name).cloned());
     let signing = settings.secret("signing_secret").into_iter().flat_map(|secrets| {
@@ -151,6 +158,8 @@ fn redactor(settings: &Settings) -> Redactor {
         secrets.map(|secret| SecretString::from(secret.strip_prefix("whsec_").unwrap_or(secret)))
     });
     let headers = settings.secret_map("secret_headers").iter().map(|(_, secret)| secret.clone());
-    let all: Vec<_> = named.chain(signing).chain(headers).chain(Auth::basic_pair(settings)).collect();
+    let address = base.secrets(settings.inserted("base_url"));
+    let all: Vec<_> =
+        named.chain(signing).chain(headers).chain(Auth::basic_pair(settings)).chain(address).collect();
     Redactor::new(&all)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::common::{LOOPBACK, Server, action, call, call_once, item, refused, secret, text, with};
 use crossdock_sdk::{Class, Environment, Fault, Setting, Wait};
 use crossdock_sim::{Answer, Rule, Sink, SinkOptions};
+use tokio::{net::TcpStream, time::timeout};
 
 async fn sink(answer: Answer) -> Sink {
     let sink = Sink::start(SinkOptions::default()).await.unwrap();
@@ -142,6 +143,30 @@ async fn a_server_that_is_not_there_is_transient_whatever_the_action() {
     let output = call_once("post", "http://nowhere.invalid", Vec::new(), item("{}")).await;
     let fault = output.result.unwrap_err();
     assert_eq!((fault.class, fault.code.as_deref()), (Class::Transient, Some("dns")));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_connection_may_be_tried_again_whatever_the_action() {
+    // Nobody accepts here, so that connections beyond the backlog are never made.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(made) = timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+        waiting.push(made.unwrap());
+    }
+    // As long as the call itself may take, by which the connection's own time-out would not decide.
+    for connect_timeout in [Duration::from_millis(300), Duration::from_secs(5)] {
+        let config = vec![
+            ("timeout", Setting::Duration(Duration::from_millis(300))),
+            ("connect_timeout", Setting::Duration(connect_timeout)),
+            ("idempotent", Setting::Bool(false)),
+        ];
+        let output = call_once("post", &format!("http://{address}"), config, item("{}")).await;
+        let fault = output.result.unwrap_err();
+        assert_eq!((fault.class, fault.code.as_deref()), (Class::Transient, Some("connect_timeout")));
+    }
 }
 
 #[tokio::test]

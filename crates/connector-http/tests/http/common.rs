@@ -10,7 +10,8 @@ use std::{
 
 use crossdock_connector_http::Http;
 use crossdock_sdk::{
-    Action, Body, ConnectionName, Connector, ConnectorError, Environment, Item, Output, Setting, Settings,
+    Action, Body, Connection, ConnectionName, Connector, ConnectorError, Environment, Item, Output, Setting,
+    Settings,
 };
 use serde_json::Value;
 use tokio::{
@@ -117,9 +118,18 @@ pub const LOOPBACK: Environment = Environment { loopback: true };
 
 /// `config` of a connection.
 pub fn settings(base_url: &str, more: Vec<(&str, Setting)>) -> Settings {
-    let base_url = ("base_url", Setting::Text(base_url.to_owned()));
+    let base_url = ("base_url", Setting::Url(base_url.to_owned(), Vec::new()));
     let all = std::iter::once(base_url).chain(more);
     Settings(all.map(|(name, setting)| (name.to_owned(), setting)).collect())
+}
+
+/// A connection.
+pub fn connection(
+    base_url: &str,
+    more: Vec<(&str, Setting)>,
+    environment: Environment,
+) -> Result<Arc<dyn Connection>, ConnectorError> {
+    Http::new().connect(&ConnectionName::new("tracker").unwrap(), &settings(base_url, more), environment)
 }
 
 /// An action of a connection.
@@ -129,9 +139,7 @@ pub fn action(
     more: Vec<(&str, Setting)>,
     environment: Environment,
 ) -> Result<Arc<dyn Action>, ConnectorError> {
-    let connection =
-        Http::new().connect(&ConnectionName::new("tracker").unwrap(), &settings(base_url, more), environment);
-    Ok(connection?.action(name).expect("the action is there"))
+    Ok(connection(base_url, more, environment)?.action(name).expect("the action is there"))
 }
 
 /// Why no connection can be made: the field and the message.

@@ -1,7 +1,9 @@
 //! What a call looks like on the wire.
 
-use crate::common::{LOOPBACK, Server, action, call, call_once, item, refused, secret, text, with};
-use crossdock_sdk::{Class, Setting};
+use crate::common::{
+    LOOPBACK, Server, action, call, call_once, connection, item, refused, secret, text, with,
+};
+use crossdock_sdk::{Class, Setting, WrittenField};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -53,7 +55,7 @@ async fn paths_queries_and_headers_of_a_call_come_behind_those_of_the_connection
         call_once("post", &format!("{}/api/?k=v", server.url), vec![("headers", headers)], item).await;
     assert_eq!(
         output.request,
-        Some(format!("POST {}/api/issues/a%2Fb", server.url)),
+        Some(format!("POST {}/…/issues/a%2Fb", server.url)),
         "a query may hold personal data"
     );
     let request = server.requests().pop().unwrap();
@@ -146,6 +148,8 @@ fn a_connection_that_cannot_work_names_its_field() {
         ("ftp://api.example", vec![], "base_url"),
         ("https://user:pass@api.example", vec![], "base_url"),
         (url, vec![("timeout", Setting::Duration(std::time::Duration::ZERO))], "timeout"),
+        (url, vec![("timeout", Setting::Duration(std::time::Duration::from_secs(601)))], "timeout"),
+        (url, vec![("connect_timeout", Setting::Duration(std::time::Duration::MAX))], "connect_timeout"),
         (url, vec![("headers", map("host"))], "headers"),
         (url, vec![("headers", map("authorization"))], "headers"),
         (url, vec![("headers", map("webhook-id"))], "headers"),
@@ -158,6 +162,7 @@ fn a_connection_that_cannot_work_names_its_field() {
         (url, vec![("api_key_header", text("x"))], "auth"),
         (url, vec![("signing_secret", secret("whsec_?"))], "signing_secret"),
         (url, vec![("signing_secret", secret("whsec_"))], "signing_secret"),
+        (url, vec![("signing_secret", secret("whsec_dG9vLXNob3J0"))], "signing_secret"),
         (url, vec![("success", list("200"))], "success"),
         (url, vec![("allow_addresses", list("example.com"))], "allow_addresses"),
     ];
@@ -167,9 +172,67 @@ fn a_connection_that_cannot_work_names_its_field() {
     }
 }
 
+#[test]
+fn a_signing_secret_that_is_none_is_told_how_one_is_made() {
+    for (written, problem) in [
+        ("whsec_dG9vLXNob3J0", "the secret is 9 bytes, and must be 24 to 64; "),
+        ("x?", "not valid base64; "),
+    ] {
+        let (_, message) =
+            refused("https://api.example", vec![("signing_secret", secret(written))], LOOPBACK);
+        assert!(message.contains(problem) && message.contains("openssl rand -base64 24"), "{message}");
+        assert!(!message.contains(written), "{message}");
+    }
+    let longest = Setting::Duration(std::time::Duration::from_secs(600));
+    assert!(action("post", "https://api.example", vec![("timeout", longest)], LOOPBACK).is_ok());
+}
+
+#[test]
+fn what_no_event_could_make_a_request_of_is_refused_before_there_is_one() {
+    let connection = connection("https://api.example/v1", Vec::new(), LOOPBACK).unwrap();
+    let check = |field, name, text| connection.check(WrittenField { action: "post", field, name, text });
+    for path in ["//evil.example/x", "https://evil.example", "/a/../x", "/a b/x", "/a#x", "/x/%2e%2E/b"] {
+        assert!(check("path", None, path).is_err(), "{path}");
+    }
+    for name in ["Authorization", "cookie", "Host", "Webhook-Id", "traceparent", "x y", ""] {
+        assert!(check("headers", Some(name), "x").is_err(), "{name}");
+    }
+    let long = "x".repeat(4097);
+    for value in ["Müller x", "a\nb", &long] {
+        assert!(check("headers", Some("x-note"), value).is_err(), "{value}");
+    }
+    for (field, name, text) in [
+        ("path", None, "/issues/x?page=x"),
+        ("path", None, ""),
+        ("path", None, "x"),
+        ("headers", Some("Content-Type"), "text/plain"),
+        ("headers", Some("x-note"), ""),
+        ("query", Some("any name"), "any text ü"),
+    ] {
+        assert_eq!(check(field, name, text), Ok(()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_path_of_the_base_is_shown_nowhere_and_parts_of_it_from_references_are_masked_in_answers() {
+    let server =
+        Server::with("HTTP/1.1 404 No\r\ncontent-length: 37\r\n\r\nno hook B0 canary-path, canary%2Dkey!")
+            .await;
+    let url = format!("{}/services/B0/canary-path?sig=canary%2Dkey", server.url);
+    let config = || vec![("base_url", Setting::Url(url.clone(), vec![url.as_str().into()]))];
+    for (path, shown) in [("", "/…"), ("/issues/7?k=v", "/…/issues/7")] {
+        let output = call_once("post", "", config(), with(item("{}"), "path", path)).await;
+        assert_eq!(output.request, Some(format!("POST {}{shown}", server.url)));
+        let fault = output.result.unwrap_err();
+        assert_eq!(fault.excerpt.as_deref(), Some("no hook B0 ‹redacted›, ‹redacted›!"));
+    }
+    let line = server.requests().pop().unwrap().line;
+    assert_eq!(line, "POST /services/B0/canary-path/issues/7?sig=canary%2Dkey&k=v", "it was really called");
+}
+
 proptest! {
     #[test]
-    fn whatever_is_rendered_into_a_header_arrives_whole_or_is_refused(value in "[\\x00-\\xff]{0,30}") {
+    fn whatever_is_rendered_into_a_header_arrives_whole_or_is_refused(value in "[\\x00-\\x7f]{0,30}|[\\x00-\\xff]{0,30}") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let server = Server::answering("200 OK").await;
@@ -179,6 +242,7 @@ proptest! {
                 Ok(()) => {
                     let request = server.requests().pop().unwrap();
                     assert_eq!(request.header("x-note"), [value.trim_matches([' ', '\t'])]);
+                    assert!(value.is_ascii());
                     assert_eq!(request.body, b"{}");
                 }
                 Err(fault) => assert_eq!((fault.class, server.requests().len()), (Class::Bug, 0)),

@@ -26,7 +26,7 @@ async fn every_signed_call_is_believed_by_receivers_with_either_secret() {
         let headers: Map<String, Value> =
             request.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
         let body = String::from_utf8(request.body).unwrap();
-        for secret in [OLD, NEW, "whsec_b3RoZXI="] {
+        for secret in [OLD, NEW, "whsec_b3RoZXJPbmVvdGhlck9uZW90aGVyT25l"] {
             verify.push(json!({ "secret": secret, "headers": headers, "body": body }));
         }
     }

@@ -1,6 +1,11 @@
 //! A base URL, and paths that cannot leave it.
 
+use percent_encoding::percent_decode_str;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
+
+/// Segments of a path that are shorter are no credentials: `api`, `v2`, `hooks`.
+const SEGMENT_SECRET_BYTES_MIN: usize = 8;
 
 /// A base URL was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +73,34 @@ impl BaseUrl {
             url.set_query(Some(both.as_deref().unwrap_or(query)));
         }
         Ok(url)
+    }
+
+    /// A joined URL as people may see it: the host and what was joined, without any query. The path of the base is left out,
+    /// since for incoming webhooks of chat systems it is the credential.
+    pub fn shown(&self, url: &Url) -> String {
+        let whole = url.as_str().split('?').next().unwrap_or_default();
+        let joined = whole.strip_prefix(&self.prefix).unwrap_or_default();
+        let hidden = if self.url.path() == "/" { "" } else { "/…" };
+        format!("{}{hidden}{joined}", self.url.origin().ascii_serialization())
+    }
+
+    /// The parts of path and query that came, whole or in part, from what references put in: others must not see them.
+    pub fn secrets(&self, inserted: &[SecretString]) -> Vec<SecretString> {
+        let came_from_outside = |part: &str| {
+            let mut inserted = inserted.iter().map(ExposeSecret::expose_secret);
+            inserted.any(|value| value.contains(part) || (value.len() >= 4 && part.contains(value)))
+        };
+        let segments = self.url.path().split('/').filter(|part| part.len() >= SEGMENT_SECRET_BYTES_MIN);
+        let values = self.url.query().into_iter().flat_map(|query| query.split('&'));
+        let values = values.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let mut secrets = Vec::new();
+        for part in segments.chain(values.filter(|value| !value.is_empty())) {
+            let decoded = percent_decode_str(part).decode_utf8_lossy();
+            if came_from_outside(part) || came_from_outside(&decoded) {
+                secrets.extend([SecretString::from(part), SecretString::from(decoded.into_owned())]);
+            }
+        }
+        secrets
     }
 }
 
@@ -137,6 +170,43 @@ mod tests {
             assert!(joined("https://h/base", path).unwrap().starts_with("https://h/base/"), "{path:?}");
         }
         assert!(joined("https://h", ":@evil.example/").unwrap().starts_with("https://h/:@"));
+    }
+
+    #[test]
+    fn people_see_the_host_and_the_path_that_was_joined() {
+        let shown = |base: &str, path: &str| {
+            let base = BaseUrl::parse(base).unwrap();
+            base.shown(&base.join(path).unwrap())
+        };
+        assert_eq!(shown("http://127.0.0.1:9001", "/all?key=1"), "http://127.0.0.1:9001/all");
+        assert_eq!(shown("http://h", ""), "http://h/");
+        assert_eq!(
+            shown("https://hooks.example/services/T0/B0/s3cret?k=s3cret", ""),
+            "https://hooks.example/…"
+        );
+        assert_eq!(shown("https://h/s3cret/", ""), "https://h/…/");
+        assert_eq!(shown("https://h/s3cret", "/issues/a%2Fb"), "https://h/…/issues/a%2Fb");
+    }
+
+    #[test]
+    fn what_references_put_into_path_and_query_is_secret() {
+        let secrets = |base: &str, inserted: &[&str]| {
+            let inserted: Vec<_> = inserted.iter().map(|value| SecretString::from(*value)).collect();
+            let mut found: Vec<String> = BaseUrl::parse(base)
+                .unwrap()
+                .secrets(&inserted)
+                .iter()
+                .map(|secret| secret.expose_secret().to_owned())
+                .collect();
+            found.sort_unstable();
+            found.dedup();
+            found
+        };
+        let url = "https://hooks.example/services/T00000001/s3cret%2Dpart?sig=abc&v=";
+        assert_eq!(secrets(url, &[url]), ["T00000001", "abc", "s3cret%2Dpart", "s3cret-part", "services"]);
+        assert_eq!(secrets(url, &["s3cret-part"]), ["s3cret%2Dpart", "s3cret-part"]);
+        assert_eq!(secrets(url, &["T00000001/s3cret%2Dpart"]), ["T00000001", "s3cret%2Dpart", "s3cret-part"]);
+        assert!(secrets(url, &["hooks.example"]).is_empty() && secrets(url, &[]).is_empty());
     }
 
     #[test]
