@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use crossdock_core::{HeldId, Settled, Settlement, Settlements, StoreError, failpoint};
+use crossdock_core::{HeldId, NewHeld, Settled, Settlement, Settlements, StoreError, failpoint};
 use sqlx::SqliteConnection;
 
 use crate::{Embedded, catalog::Catalog, held, letters, place::nanoseconds, replays, writer::Failure};
@@ -31,14 +31,24 @@ async fn settle(
     now: i64,
 ) -> Result<Vec<Settled>, Failure> {
     let mut settled = Vec::with_capacity(batch.len());
-    // Rows to remove gather while nothing else stands between them, so that one statement takes many.
+    // Rows to remove gather while nothing else stands between them, and so do rows to add: one statement takes many.
     let mut gone: Vec<HeldId> = Vec::new();
-    for settlement in batch {
+    let mut batch = batch.into_iter().peekable();
+    while let Some(settlement) = batch.next() {
         if !matches!(settlement, Settlement::Delivered { .. }) {
             held::remove(connection, &std::mem::take(&mut gone)).await?;
         }
         settled.push(match settlement {
-            Settlement::Hold(new) => Settled::Held(held::hold(connection, &catalog, new).await?),
+            Settlement::Hold(first) => {
+                let next =
+                    std::iter::from_fn(|| match batch.next_if(|next| matches!(next, Settlement::Hold(_))) {
+                        Some(Settlement::Hold(rows)) => Some(rows),
+                        _ => None,
+                    });
+                let holds = std::iter::once(first).chain(next).collect();
+                settled.extend(hold(connection, &catalog, holds).await?);
+                continue;
+            }
             Settlement::Again { held, attempts, tried, first_tried_at, due } => {
                 held::again(connection, held, &attempts, (tried, first_tried_at, due)).await?;
                 Settled::Done
@@ -60,4 +70,16 @@ async fn settle(
     held::remove(connection, &gone).await?;
     failpoint("settle.before_commit");
     Ok(settled)
+}
+
+/// Holds the rows of several settlements that follow each other, and answers for each.
+async fn hold(
+    connection: &mut SqliteConnection,
+    catalog: &Arc<Catalog>,
+    holds: Vec<Vec<NewHeld>>,
+) -> Result<Vec<Settled>, Failure> {
+    let counts: Vec<usize> = holds.iter().map(Vec::len).collect();
+    let mut placed =
+        held::hold(connection, catalog, holds.into_iter().flatten().collect()).await?.into_iter();
+    Ok(counts.into_iter().map(|count| Settled::Held(placed.by_ref().take(count).collect())).collect())
 }
