@@ -71,6 +71,40 @@ async fn a_flows_own_key_keeps_the_order_of_the_topic_among_events_of_different_
 }
 
 #[tokio::test]
+async fn thousands_of_failing_keys_leave_the_way_free_for_others() {
+    let sink = sink().await;
+    let config = format!(
+        "data: ./data
+listen: 127.0.0.1:0
+partitions: 1
+connections:
+  tracker:
+    connector: http
+    circuit: off
+    config: {{ base_url: {url} }}
+flows:
+  orders-to-tracker:
+    from: {{ topic: orders }}
+    to: {{ connection: tracker, action: post, path: \"/${{.kind}}\" }}
+    retry: {{ schedule: {{ fixed: 1s }} }}
+",
+        url = sink.url()
+    );
+    let setup = Setup::new(&config).expect("a folder");
+    let hub = setup.start().await.expect("the hub starts");
+    sink.script().push(Rule::path("/bad"), Answer::status(503));
+    let bad = |n: u64| {
+        event(&format!("bad-{n}"), &format!("bad-{n}"), &json!({ "kind": "bad", "key": "bad", "seq": n }))
+    };
+    for page in 0..6 {
+        publish(&hub, "orders", &(page * 500..(page + 1) * 500).map(bad).collect::<Vec<_>>()).await;
+    }
+    publish(&hub, "orders", &[event("1", "good", &json!({ "kind": "good", "key": "good", "seq": 1 }))]).await;
+    sink.ledger().wait_for_accepted(1, PATIENCE).await.expect("the good one arrives");
+    assert!(sink.ledger().counts().requests > 3000, "after the bad ones were tried");
+}
+
+#[tokio::test]
 async fn a_failing_key_stops_neither_other_keys_nor_other_flows() {
     let sink = sink().await;
     let flow = "    retry: { schedule: [1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s], jitter: 0 }
