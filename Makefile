@@ -1,7 +1,7 @@
 # What a person types. The work is in deploy/dev/; every target can be run again at any time.
 
-# A shell opened before rustup was installed does not know its folder yet.
-export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# A shell opened before rustup was installed does not know its folder yet; what is there goes before a distribution's cargo.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench up down clean
@@ -16,7 +16,7 @@ test: ## run every test; narrow it with ARGS="-p crossdock-core"
 	@deploy/dev/test $(ARGS)
 
 check: ## formatting, lints, dependency policy and unit tests
-	@deploy/dev/check
+	@deploy/dev/check $(ARGS)
 
 bench: ## run the benchmarks; ARGS="--help" lists rows and flags
 	@deploy/dev/bench $(ARGS)
