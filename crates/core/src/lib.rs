@@ -49,7 +49,7 @@ pub use broker::{
     Settle, Signal, Subscription,
 };
 pub use chain::chain;
-pub use circuit::{Circuit, CircuitPolicy};
+pub use circuit::{Admitted, Circuit, CircuitPolicy};
 pub use clock::{Clock, SystemClock, span};
 pub use completed::Completed;
 pub use connections::{ConnectionState, Connections, StoredConnection};

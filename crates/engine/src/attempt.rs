@@ -34,6 +34,8 @@ pub(crate) struct Attempted {
     pub(crate) request: Option<String>,
     pub(crate) status: Option<u16>,
     pub(crate) result: Result<(), Fault>,
+    /// Held until the gate has heard the result, so that nobody takes the slot before.
+    pub(crate) permit: Permit,
 }
 
 /// Maps the event and calls the action. Never panics and always ends.
@@ -48,12 +50,12 @@ pub(crate) async fn attempt(flow: Arc<Flow>, work: Work, permit: Permit) -> Atte
         status: None,
         result: Ok(()),
         work,
+        permit,
     };
     if let Err(panic) = AssertUnwindSafe(perform(&flow, &mut attempted)).catch_unwind().await {
         let text = panic_text(panic.as_ref());
         attempted.result = Err(Fault::new(Class::Bug, format!("panicked: {text}")).code("panic"));
     }
-    drop(permit);
     attempted.duration = began.elapsed();
     attempted
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossdock_core::{Attempt, Class, Decision, Fault, Outcome};
+use crossdock_core::{Attempt, Class, Decision, Fault, Outcome, span};
 use jiff::Timestamp;
 
 use crate::{
@@ -31,14 +31,20 @@ pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Deci
         let n = attempted.work.tried + 1;
         return Decided { attempted, decision: Decision::Done, n, fault: None };
     };
-    let counted = !matches!(fault.class, Class::Throttled | Class::AuthExpired | Class::AuthBroken);
+    // A probe that fails says that the connection is not back yet, and nothing of the event.
+    let probed = attempted.permit.is_probe() && fault.class == Class::Transient;
+    let counted = !probed && !matches!(fault.class, Class::Throttled | Class::AuthExpired | Class::AuthBroken);
+    stop_the_clock(flow, &mut attempted);
     let work = &mut attempted.work;
     let first = *work.first_tried_at.get_or_insert(attempted.at);
     let n = work.tried + 1;
     work.tried += u32::from(counted);
     work.auth_tries = if is_auth(&fault) { work.auth_tries + 1 } else { 0 };
-    let age = Duration::try_from(now.duration_since(first)).unwrap_or_default();
+    let age = span(first, now);
     let mut decision = flow.plan.retry.decide(work.tried, age, &fault, now, chance);
+    if probed {
+        decision = Decision::Hold;
+    }
     if decision == Decision::Hold && work.auth_tries >= AUTH_TRIES_MAX && flow.gate.works_for_others() {
         decision =
             Decision::DeadLetter("its credential is refused while the connection works for other events");
@@ -50,6 +56,16 @@ pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Deci
     record.replay = attempted.work.replay.as_ref().map(|ticket| ticket.replay.clone());
     attempted.work.record(record, counted);
     Decided { attempted, decision, n, fault: Some(fault) }
+}
+
+/// The time that the connection was closed since the try before makes the event no older: as if it had been tried for the
+/// first time so much later.
+fn stop_the_clock(flow: &Flow, attempted: &mut Attempted) {
+    let work = &mut attempted.work;
+    if let (Some(first), Some(last)) = (work.first_tried_at, work.attempts.last()) {
+        let closed = flow.gate.closed_between(last.at, attempted.at);
+        work.first_tried_at = Some(due_at(first, closed));
+    }
 }
 
 fn is_auth(fault: &Fault) -> bool {

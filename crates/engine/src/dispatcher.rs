@@ -230,7 +230,7 @@ impl Dispatcher {
         if work.test.is_some() {
             // A person's test does not wait for its key, nor for a closed gate.
             self.window_add(work.weight());
-            self.launch(u64::MAX, work, Permit::of_a_test());
+            self.launch(u64::MAX, work, Permit::of_a_test(self.flow.gate.clone()));
             return;
         }
         self.push(work);
@@ -273,12 +273,13 @@ impl Dispatcher {
     }
 
     fn attempted(&mut self, key: KeyHash, attempted: Attempted) {
-        let decided = decide(&self.flow, attempted, rand::random());
+        let mut decided = decide(&self.flow, attempted, rand::random());
         let throttle = match decided.decision {
             Decision::Throttle(wait) => Some(wait),
             _ => None,
         };
-        self.flow.gate.report(&decided.attempted.result, throttle);
+        let attempted = &mut decided.attempted;
+        attempted.permit.report(&attempted.result, throttle);
         self.settle(key, decided);
     }
 

@@ -1,7 +1,7 @@
 //! The gate of a connection: how many calls are out, and whether new ones may begin.
 //!
 //! Anything but `ok` stops the clock: deliveries wait before the gate, no attempt is made, none is counted, nothing is
-//! dead-lettered.
+//! dead-lettered. What follows from each answer is in [`crate::standing`].
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -9,33 +9,53 @@ use std::{
 };
 
 use crossdock_core::{
-    Act, Circuit, Class, Clock, ConnectionState, Connections, Fault, StoreError, StoredConnection,
+    Act, Class, Clock, ConnectionState, Connections, Fault, StoreError, StoredConnection, chain, span,
 };
 use jiff::Timestamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::{
+    closures::Closures,
     plan::ConnectionPlan,
+    standing::{Admit, Pass, Standing},
     status::{ConnectionStatus, Moment},
 };
 
-/// Refusals of the credential in a row after which the connection stops.
-const AUTH_FAULTS_MAX: u32 = 5;
-/// The pause after a refused credential that is not yet the last straw.
-const AUTH_PAUSE: Duration = Duration::from_secs(1);
-/// The first and the longest wait between probes of a connection that needs a person.
-const PROBE_WAIT: Duration = Duration::from_secs(10);
-const PROBE_WAIT_MAX: Duration = Duration::from_secs(300);
+/// The first and the longest wait before a state that could not be saved is saved again.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// Permission for one call. Dropped when the call is over.
+/// Permission for one call. Dropped without a report it says nothing of the connection; its slot is free from then on.
 pub(crate) struct Permit {
+    gate: Arc<Gate>,
+    pass: Option<Pass>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
     /// Passes a closed gate: for a person's test.
-    pub(crate) fn of_a_test() -> Self {
-        Self { _slot: None }
+    pub(crate) fn of_a_test(gate: Arc<Gate>) -> Self {
+        Self { gate, pass: Some(Pass::UNASKED), _slot: None }
+    }
+
+    /// Whether the call is to show if a connection that is not `ok` works again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.pass.is_some_and(|pass| pass.is_probe)
+    }
+
+    /// The call came back; `throttle` is the pause that a throttled one leads to.
+    pub(crate) fn report(&mut self, result: &Result<(), Fault>, throttle: Option<Duration>) {
+        if let Some(pass) = self.pass.take() {
+            self.gate.report(pass, result, throttle.unwrap_or_default());
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.gate.withdrawn(pass);
+        }
     }
 }
 
@@ -44,6 +64,8 @@ pub(crate) struct Gate {
     pub(crate) plan: Arc<ConnectionPlan>,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
+    /// The state that the store has; none if that is not known. Held while it is written, so that writes keep their order.
+    saved: AsyncMutex<Option<ConnectionState>>,
     changed: Notify,
     clock: Arc<dyn Clock>,
     store: Arc<dyn Connections>,
@@ -51,21 +73,14 @@ pub(crate) struct Gate {
 }
 
 struct State {
+    standing: Standing,
+    closures: Closures,
     shown: ConnectionState,
     detail: Option<String>,
     since: Timestamp,
-    paused: bool,
-    throttled_until: Option<Timestamp>,
-    auth_faults: u32,
-    /// Set while the connection needs a person: when real events probe it next, and after what wait.
-    probe: Option<(Timestamp, Duration)>,
-    circuit: Option<Circuit>,
+    /// A task is on its way to save what is to be kept.
+    saving: bool,
     last_event_at: Option<Timestamp>,
-}
-
-enum Admit {
-    Go,
-    WaitUntil(Option<Timestamp>),
 }
 
 impl Gate {
@@ -78,26 +93,30 @@ impl Gate {
     ) -> Self {
         let now = clock.now();
         let shown = stored.as_ref().map_or(ConnectionState::Ok, |stored| stored.state);
+        let since = stored.as_ref().map_or(now, |stored| stored.since);
+        let mut closures = Closures::default();
+        if shown != ConnectionState::Ok {
+            closures.begin(since);
+        }
         let state = State {
+            standing: Standing::new(shown, plan.circuit, now),
+            closures,
             shown,
-            since: stored.as_ref().map_or(now, |stored| stored.since),
-            paused: shown == ConnectionState::Paused,
-            probe: (shown == ConnectionState::NeedsAuth).then_some((now, PROBE_WAIT)),
-            auth_faults: if shown == ConnectionState::NeedsAuth { AUTH_FAULTS_MAX } else { 0 },
+            since,
             detail: stored.and_then(|stored| stored.detail),
-            throttled_until: None,
-            circuit: plan.circuit.map(Circuit::new),
+            saving: false,
             last_event_at: None,
         };
         let slots = Arc::new(Semaphore::new(plan.concurrency));
-        Self { plan, slots, state: Mutex::new(state), changed: Notify::new(), clock, store, moments }
+        let (state, saved) = (Mutex::new(state), AsyncMutex::new(Some(shown)));
+        Self { plan, slots, state, saved, changed: Notify::new(), clock, store, moments }
     }
 
     /// A permit, if there is one at this moment.
-    pub(crate) fn try_enter(&self) -> Option<Permit> {
+    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         let slot = self.slots.clone().try_acquire_owned().ok()?;
         match self.admit() {
-            Admit::Go => Some(Permit { _slot: Some(slot) }),
+            Admit::Go(pass) => Some(self.permit(pass, slot)),
             Admit::WaitUntil(_) => None,
         }
     }
@@ -107,7 +126,10 @@ impl Gate {
         loop {
             let changed = self.changed.notified();
             let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-            let Admit::WaitUntil(until) = self.admit() else { return Permit { _slot: Some(slot) } };
+            let until = match self.admit() {
+                Admit::Go(pass) => return self.permit(pass, slot),
+                Admit::WaitUntil(until) => until,
+            };
             drop(slot);
             tokio::select! {
                 () = changed => {}
@@ -119,88 +141,51 @@ impl Gate {
     async fn sleep_until(&self, until: Option<Timestamp>) {
         match until {
             Some(until) => {
-                let wait = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
+                let wait = span(self.clock.now(), until);
                 tokio::time::sleep(wait + Duration::from_millis(1)).await;
             }
             None => std::future::pending().await,
         }
     }
 
-    fn admit(&self) -> Admit {
-        let now = self.clock.now();
-        let mut state = self.lock();
-        if state.paused {
-            return Admit::WaitUntil(None);
-        }
-        if let Some(until) = state.throttled_until {
-            if now < until {
-                return Admit::WaitUntil(Some(until));
-            }
-            state.throttled_until = None;
-        }
-        if let Some((at, wait)) = state.probe {
-            if now < at {
-                return Admit::WaitUntil(Some(at));
-            }
-            let wait = (wait * 2).min(PROBE_WAIT_MAX);
-            state.probe = Some((now + wait, wait));
-            return Admit::Go;
-        }
-        let Some(circuit) = &mut state.circuit else { return Admit::Go };
-        if circuit.admit(now) {
-            return Admit::Go;
-        }
-        // Half open with all probes out: their answers notify.
-        Admit::WaitUntil(circuit.open_until().filter(|until| *until > now))
+    fn permit(self: &Arc<Self>, pass: Pass, slot: OwnedSemaphorePermit) -> Permit {
+        Permit { gate: self.clone(), pass: Some(pass), _slot: Some(slot) }
     }
 
-    /// An attempt came back.
-    pub(crate) fn report(self: &Arc<Self>, result: &Result<(), Fault>, throttle: Option<Duration>) {
+    fn admit(self: &Arc<Self>) -> Admit {
         let now = self.clock.now();
         let mut state = self.lock();
-        match result.as_ref().map_err(|fault| fault.class) {
-            Err(Class::Transient) => {
-                if let Some(circuit) = &mut state.circuit {
-                    circuit.failed(now);
-                }
-            }
-            Err(Class::Bug) => {
-                if let Some(circuit) = &mut state.circuit {
-                    circuit.withdrawn();
-                }
-            }
-            Err(Class::AuthExpired | Class::AuthBroken) => self.auth_fault(&mut state, now),
-            Err(Class::Throttled) => {
-                let until = now + throttle.unwrap_or_default();
-                state.throttled_until = state.throttled_until.max(Some(until));
-                answered(&mut state);
-            }
-            Ok(()) | Err(Class::Rejected | Class::AlreadyDone | Class::Ambiguous) => {
-                (state.auth_faults, state.probe) = (0, None);
-                answered(&mut state);
-            }
-        }
-        let detail = result.as_ref().err().map(|fault| fault.message.clone());
+        self.show(&mut state, now, None);
+        state.standing.admit(now)
+    }
+
+    fn report(self: &Arc<Self>, pass: Pass, result: &Result<(), Fault>, throttle: Duration) {
+        let now = self.clock.now();
+        let fault = result.as_ref().err();
+        let mut state = self.lock();
+        state.standing.report(pass, fault.map(|fault| fault.class), throttle, now);
+        // What an expression says of its failure may quote the payload.
+        let detail = fault.filter(|fault| fault.class != Class::Bug).map(|fault| fault.message.clone());
         self.show(&mut state, now, detail);
         drop(state);
         self.changed.notify_waiters();
     }
 
-    fn auth_fault(&self, state: &mut State, now: Timestamp) {
-        state.auth_faults += 1;
-        answered(state);
-        if state.auth_faults < AUTH_FAULTS_MAX {
-            state.throttled_until = Some(now + AUTH_PAUSE);
-        } else if state.probe.is_none() {
-            state.probe = Some((now + PROBE_WAIT, PROBE_WAIT));
-        }
+    fn withdrawn(&self, pass: Pass) {
+        self.lock().standing.withdrawn(pass);
+        self.changed.notify_waiters();
     }
 
     /// Whether a refused credential that is about to be reported speaks of one event only: the connection has worked for
     /// others in between, and does not stop.
     pub(crate) fn works_for_others(&self) -> bool {
-        let state = self.lock();
-        state.probe.is_none() && state.auth_faults + 1 < AUTH_FAULTS_MAX
+        self.lock().standing.works_for_others()
+    }
+
+    /// For how long of the time between two moments the connection was anything but `ok`. Knows of this life of the hub, and
+    /// of a state that it began with.
+    pub(crate) fn closed_between(&self, from: Timestamp, to: Timestamp) -> Duration {
+        self.lock().closures.between(from, to)
     }
 
     /// An event came in through the connection.
@@ -208,73 +193,78 @@ impl Gate {
         self.lock().last_event_at = Some(self.clock.now());
     }
 
-    /// Pauses or resumes by a person's act.
+    /// Pauses or resumes by a person's act. Takes effect once the store has it.
     pub(crate) async fn set(self: &Arc<Self>, paused: bool, act: &Act) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let stored = {
-            let mut state = self.lock();
-            state.paused = paused;
-            if !paused {
-                (state.auth_faults, state.probe, state.throttled_until) = (0, None, None);
-                answered(&mut state);
-            }
-            state.shown = if paused { ConnectionState::Paused } else { ConnectionState::Ok };
-            state.detail = paused.then(|| format!("{}: {}", act.actor, act.reason));
-            state.since = now;
-            self.stored(&state)
+        let mut saved = self.saved.lock().await;
+        let stored = StoredConnection {
+            name: self.plan.name.clone(),
+            state: if paused { ConnectionState::Paused } else { ConnectionState::Ok },
+            detail: paused.then(|| format!("{}: {}", act.actor, act.reason)),
+            since: self.clock.now(),
         };
+        if let Err(error) = self.store.save(&stored, Some(act)).await {
+            // It may have happened. What holds goes on to hold, so that is what the store must have.
+            *saved = None;
+            self.save_later(&mut self.lock());
+            return Err(error);
+        }
+        *saved = Some(stored.state);
+        let mut state = self.lock();
+        if paused {
+            state.standing.pause()
+        } else {
+            state.standing.resume()
+        }
+        self.changed_to(&mut state, stored, self.clock.now());
+        drop(state);
         self.changed.notify_waiters();
-        self.announce(&stored);
-        self.store.save(&stored, Some(act)).await
+        Ok(())
     }
 
     /// The connection at a glance.
-    pub(crate) fn status(&self) -> ConnectionStatus {
+    pub(crate) fn status(self: &Arc<Self>) -> ConnectionStatus {
         let now = self.clock.now();
         let mut state = self.lock();
         self.show(&mut state, now, None);
-        let until = match state.shown {
-            ConnectionState::Throttled => state.throttled_until,
-            ConnectionState::NeedsAuth => state.probe.map(|(at, _)| at),
-            ConnectionState::CircuitOpen => state.circuit.as_ref().and_then(Circuit::open_until),
-            ConnectionState::Ok | ConnectionState::Paused => None,
-        };
         ConnectionStatus {
             name: self.plan.name.clone(),
             connector: self.plan.connector.clone(),
             state: state.shown,
             detail: state.detail.clone(),
             since: state.since,
-            until,
+            until: state.standing.until(state.shown),
             in_flight: self.plan.concurrency.saturating_sub(self.slots.available_permits()),
             last_event_at: state.last_event_at,
         }
     }
 
     /// Derives the state that is shown; when it changed, tells and saves it.
-    fn show(&self, state: &mut State, now: Timestamp, detail: Option<String>) {
-        let shown = if state.paused {
-            ConnectionState::Paused
-        } else if state.probe.is_some() {
-            ConnectionState::NeedsAuth
-        } else if state.throttled_until.is_some_and(|until| now < until) {
-            ConnectionState::Throttled
-        } else if state.circuit.as_ref().is_some_and(|circuit| circuit.open_until().is_some()) {
-            ConnectionState::CircuitOpen
-        } else {
-            ConnectionState::Ok
-        };
-        if shown == state.shown {
+    fn show(self: &Arc<Self>, state: &mut State, now: Timestamp, detail: Option<String>) {
+        let (before, shown) = (state.shown, state.standing.shown(now));
+        if shown == before {
             return;
         }
-        let before = std::mem::replace(&mut state.shown, shown);
-        state.since = now;
-        state.detail = if shown == ConnectionState::Ok { None } else { detail };
-        let stored = self.stored(state);
-        self.announce(&stored);
+        let detail = if shown == ConnectionState::Ok { None } else { detail };
+        self.changed_to(
+            state,
+            StoredConnection { state: shown, detail, since: now, ..self.stored(state) },
+            now,
+        );
         if shown == ConnectionState::NeedsAuth || before == ConnectionState::NeedsAuth {
-            self.save_later(stored);
+            self.save_later(state);
         }
+    }
+
+    fn changed_to(&self, state: &mut State, new: StoredConnection, now: Timestamp) {
+        // A throttle ends by itself, noticed only when somebody looks.
+        let ended =
+            (state.shown == ConnectionState::Throttled).then(|| state.standing.until(state.shown)).flatten();
+        state.closures.end(ended.map_or(now, |ended| ended.min(now)));
+        if new.state != ConnectionState::Ok {
+            state.closures.begin(now);
+        }
+        self.announce(&new);
+        (state.shown, state.detail, state.since) = (new.state, new.detail, new.since);
     }
 
     fn announce(&self, stored: &StoredConnection) {
@@ -297,13 +287,51 @@ impl Gate {
         }
     }
 
-    fn save_later(&self, stored: StoredConnection) {
-        let store = self.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.save(&stored, None).await {
-                tracing::warn!(connection = %stored.name, error = %error, "failed to save the connection's state");
+    /// Saves what is to be kept, soon. One task at a time does it, and it writes what holds then.
+    fn save_later(self: &Arc<Self>, state: &mut State) {
+        if !std::mem::replace(&mut state.saving, true) {
+            tokio::spawn(self.clone().save());
+        }
+    }
+
+    async fn save(self: Arc<Self>) {
+        let mut wait = AGAIN;
+        loop {
+            let mut saved = self.saved.lock().await;
+            let Some(stored) = self.to_be_saved(*saved) else { return };
+            match self.store.save(&stored, None).await {
+                Ok(()) => {
+                    *saved = Some(stored.state);
+                    continue;
+                }
+                Err(error) => {
+                    let (name, error) = (&self.plan.name, chain(&error));
+                    tracing::warn!(connection = %name, error, "failed to save the connection's state; trying again");
+                    *saved = None;
+                }
             }
-        });
+            drop(saved);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// What is to be kept, if the store does not have it. If it has, the task that saves has nothing more to do.
+    fn to_be_saved(&self, saved: Option<ConnectionState>) -> Option<StoredConnection> {
+        let mut state = self.lock();
+        let stored = self.stored(&state);
+        let kept = match stored.state {
+            lasting @ (ConnectionState::NeedsAuth | ConnectionState::Paused) => lasting,
+            ConnectionState::Ok | ConnectionState::Throttled | ConnectionState::CircuitOpen => {
+                ConnectionState::Ok
+            }
+        };
+        if saved == Some(kept) {
+            state.saving = false;
+            return None;
+        }
+        let detail = stored.detail.filter(|_| kept == stored.state);
+        Some(StoredConnection { state: kept, detail, ..stored })
     }
 
     fn stored(&self, state: &State) -> StoredConnection {
@@ -313,11 +341,5 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
-    }
-}
-
-fn answered(state: &mut State) {
-    if let Some(circuit) = &mut state.circuit {
-        circuit.answered();
     }
 }

@@ -28,11 +28,13 @@ mod attempt;
 mod decide;
 mod settle;
 
+mod closures;
 mod flow;
 mod gate;
 mod lanes;
 #[cfg(test)]
 mod lanes_test;
+mod standing;
 mod work;
 
 pub use hub::{
