@@ -14,8 +14,9 @@ use crate::{
     Inner, errors, letters,
     place::{Part, Place, nanoseconds},
     replays,
+    request::Request,
     room::Room,
-    writer::{Failure, Request},
+    task::Failure,
 };
 
 /// How often SQLite's write-ahead log is moved into the database, and the size that makes it worth while.

@@ -10,8 +10,8 @@ use crate::{
     Embedded, Inner,
     append::{Answers, Append, Prepared},
     errors,
+    request::Request,
     subscription::Member,
-    writer::Request,
 };
 
 #[async_trait]

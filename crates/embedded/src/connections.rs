@@ -8,7 +8,7 @@ use crate::{
     Embedded, audit, errors,
     place::{moment, nanoseconds},
     rows::Columns,
-    writer::Failure,
+    task::Failure,
 };
 
 #[async_trait]

@@ -17,7 +17,7 @@ use crate::{
     place::{Place, moment, nanoseconds},
     rows::Columns,
     selection,
-    writer::Failure,
+    task::Failure,
 };
 
 const SUMMARY: &str = "SELECT l.number, l.id, l.state, g.id, l.event_id, l.kind, l.key, l.flow, g.connection, g.class, \

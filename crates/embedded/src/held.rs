@@ -17,7 +17,7 @@ use crate::{
     place::{Part, Place, moment, nanoseconds},
     replays,
     rows::{self, Columns},
-    writer::Failure,
+    task::Failure,
 };
 
 const COLUMNS: &str =

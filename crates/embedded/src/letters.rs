@@ -9,7 +9,7 @@ use crate::{
     place::{Place, nanoseconds},
     replays,
     rows::{self, Columns},
-    writer::Failure,
+    task::Failure,
 };
 
 /// Settled letters that are dropped in one commit.

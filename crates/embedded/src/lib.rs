@@ -34,7 +34,9 @@ mod pack;
 mod place;
 #[cfg(test)]
 mod plans_test;
+mod recent;
 mod replays;
+mod request;
 mod room;
 mod rows;
 mod schema;
@@ -44,6 +46,7 @@ mod seen_test;
 mod selection;
 mod settle;
 mod subscription;
+mod task;
 mod wal;
 mod writer;
 #[cfg(test)]
@@ -68,9 +71,11 @@ use crate::{
     groups::Groups,
     lock::Lock,
     log::TopicLog,
+    request::{Load, Request},
     room::Room,
     seen::{Recent, Runs},
-    writer::{Failure, Load, Request, Task, Writer},
+    task::{Failure, Task},
+    writer::Writer,
 };
 pub use crate::{open::OpenError, options::Options};
 
@@ -217,7 +222,7 @@ async fn load(
         groups.add(flow, progress);
     }
     let runs = Runs::load(&mut transaction, options.recent_ids_max).await?;
-    writer::load_recent(&mut transaction, recent).await?;
+    recent::load(&mut transaction, recent).await?;
     transaction.commit().await?;
     Ok((topics, runs))
 }

@@ -17,7 +17,7 @@ use crate::{
     place::{moment, nanoseconds},
     rows::Columns,
     selection,
-    writer::Failure,
+    task::Failure,
 };
 
 const COLUMNS: &str = "number, id, state, selection, rate, actor, reason, total, delivered, failed, skipped, created_at, \

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use crossdock_core::{HeldId, NewHeld, Settled, Settlement, Settlements, StoreError, failpoint};
 use sqlx::SqliteConnection;
 
-use crate::{Embedded, catalog::Catalog, held, letters, place::nanoseconds, replays, writer::Failure};
+use crate::{Embedded, catalog::Catalog, held, letters, place::nanoseconds, replays, task::Failure};
 
 #[async_trait]
 impl Settlements for Embedded {

@@ -3,20 +3,10 @@
 //! While a commit reaches the disk the next ones gather, so many callers share one flush. A task that fails is undone by
 //! itself and the others stay; if the disk fails, everybody is told so and the next commit tries again.
 
-use std::{
-    any::Any,
-    collections::VecDeque,
-    panic::AssertUnwindSafe,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
 use crossdock_core::{Clock, PublishError, StoreError, failpoint};
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -31,10 +21,13 @@ use crate::{
     lock::Lock,
     log::{self, TopicLog},
     options::Options,
-    place::{Place, nanoseconds},
+    place::nanoseconds,
+    recent,
+    request::{Load, Request},
     room::Room,
     schema,
-    seen::{self, Merged, Recent, Runs},
+    seen::{Merged, Recent, Runs},
+    task::{Task, run_in_savepoint, text_of},
 };
 
 /// The longest that finished deliveries wait to be written.
@@ -57,76 +50,6 @@ const SILENT: &str = "the disk does not answer";
 /// How soon after a failed commit it is tried again without being asked, and how often that is logged.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const TOLD_EVERY: Duration = Duration::from_secs(30);
-
-/// A change that failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// SQLite refused.
-    Sql(sqlx::Error),
-    /// The port's own refusal: nothing is wrong with the file.
-    Refused(StoreError),
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-/// A change that somebody waits for.
-pub(crate) trait Task: Send {
-    /// Makes the change inside the transaction.
-    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Failure>>;
-    /// Answers, after the commit or instead of it.
-    fn answer(self: Box<Self>, result: Result<(), StoreError>);
-    /// What it does, for errors.
-    fn doing(&self) -> &'static str;
-}
-
-/// What the writer is asked for.
-pub(crate) enum Request {
-    Append(Append),
-    Task(Box<dyn Task>),
-    /// Move the ids that are in memory to a run, so that the log may be trimmed.
-    Merge(oneshot::Sender<()>),
-    Close(oneshot::Sender<()>),
-}
-
-/// What waits to be written.
-#[derive(Default)]
-pub(crate) struct Load {
-    pub(crate) events: AtomicUsize,
-    pub(crate) bytes: AtomicUsize,
-}
-
-impl Load {
-    /// Takes room for an append, or none if there is not enough.
-    pub(crate) fn take(&self, events: usize, bytes: usize, options: &Options) -> bool {
-        // A single append may be larger than the queue; it is then alone in it.
-        let fits = |now: usize, more: usize, max: usize| now == 0 || now + more <= max;
-        let waiting = (self.events.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
-        if !fits(waiting.0, events, options.queue_events_max)
-            || !fits(waiting.1, bytes, options.queue_bytes_max)
-        {
-            return false;
-        }
-        self.events.fetch_add(events, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        true
-    }
-
-    /// Gives the room back.
-    pub(crate) fn release(&self, events: usize, bytes: usize) {
-        self.events.fetch_sub(events, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// Owns the connection that writes.
 pub(crate) struct Writer {
@@ -388,7 +311,7 @@ impl Writer {
             partition.reset(log::end_of(&mut connection, partition.part).await?);
         }
         self.runs = Runs::load(&mut connection, self.options.recent_ids_max).await?;
-        load_recent(&mut connection, &self.recent).await?;
+        recent::load(&mut connection, &self.recent).await?;
         Ok(connection)
     }
 
@@ -420,7 +343,7 @@ impl Writer {
         let full = self.recent.lock().len() >= self.options.recent_ids_max;
         if full || !commit.merges.is_empty() {
             // Before this commit's events are in the file: their ids are not in `recent` yet.
-            commit.merged = merge(connection, &self.runs, &self.recent, now).await?;
+            commit.merged = recent::merge(connection, &self.runs, &self.recent, now).await?;
         }
         if !commit.staged.is_empty() {
             commit.staged.write(connection, now).await?;
@@ -565,99 +488,10 @@ impl Broken {
     }
 }
 
-impl Request {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Append(append) => append.bytes,
-            _ => 0,
-        }
-    }
-}
-
 async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
     sqlx::query(sql).execute(connection).await.map(|_| ())
 }
 
-/// Runs a task so that it alone is undone if it refuses, fails or panics. An error means that the transaction cannot go on.
-async fn run_in_savepoint(
-    connection: &mut SqliteConnection,
-    task: &mut Box<dyn Task>,
-) -> Result<Result<(), StoreError>, sqlx::Error> {
-    execute(connection, "SAVEPOINT task").await?;
-    let refused = match AssertUnwindSafe(task.run(connection)).catch_unwind().await {
-        Ok(Ok(())) => {
-            execute(connection, "RELEASE task").await?;
-            return Ok(Ok(()));
-        }
-        Ok(Err(Failure::Refused(error))) => error,
-        Ok(Err(Failure::Sql(error))) if errors::kind(&error) == Kind::Environment => return Err(error),
-        Ok(Err(Failure::Sql(error))) => errors::share(task.doing(), &error),
-        Err(panic) => {
-            let (doing, why) = (task.doing(), text_of(panic.as_ref()));
-            tracing::error!(
-                doing,
-                panic = why,
-                "a change to the embedded store panicked and was undone: this is a bug"
-            );
-            StoreError::Unavailable { doing, source: format!("the change panicked: {why}").into() }
-        }
-    };
-    execute(connection, "ROLLBACK TO task").await?;
-    execute(connection, "RELEASE task").await?;
-    Ok(Err(refused))
-}
-
-/// What a panic said.
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why")
-}
-
 fn io_error(why: &str) -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::other(why.to_owned()))
-}
-
-/// Moves the ids in memory to a run, and remembers for every partition, also of topics that are no longer in the
-/// configuration, that its log is in runs up to its end.
-async fn merge(
-    connection: &mut SqliteConnection,
-    runs: &Runs,
-    recent: &Recent,
-    now: i64,
-) -> Result<Option<Merged>, sqlx::Error> {
-    let ids = recent.lock().clone();
-    if ids.is_empty() {
-        return Ok(None);
-    }
-    let merged = runs.merge(connection, &ids, now).await?;
-    // One seek to the last pack of each partition.
-    sqlx::query(
-        "UPDATE partitions SET merged_to = coalesce(
-             (SELECT l.place + l.count - (partitions.id << 46) FROM log l
-              WHERE l.place >= partitions.id << 46 AND l.place < (partitions.id + 1) << 46
-              ORDER BY l.place DESC LIMIT 1),
-             merged_to)",
-    )
-    .execute(connection)
-    .await?;
-    Ok(Some(merged))
-}
-
-/// Reads the ids that are in the log and in no run.
-pub(crate) async fn load_recent(
-    connection: &mut SqliteConnection,
-    recent: &Recent,
-) -> Result<(), sqlx::Error> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT l.place, l.ids FROM partitions p JOIN log l
-         ON l.place >= (p.id << 46) + p.merged_to AND l.place < (p.id + 1) << 46",
-    )
-    .fetch_all(connection)
-    .await?;
-    let mut recent = recent.lock();
-    recent.clear();
-    for (place, ids) in rows {
-        recent.extend(seen::ids(&ids).zip(place..).map(|(id, place)| (id, Place(place))));
-    }
-    Ok(())
 }

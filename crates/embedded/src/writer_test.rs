@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Embedded, Options, writer::Failure};
+use crate::{Embedded, Options, task::Failure};
 use crossdock_core::{Event, FlowName, Outbox, PublishError, Published, StoreError, SystemClock, Topic};
 
 fn orders() -> Topic {
