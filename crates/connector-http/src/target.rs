@@ -142,8 +142,10 @@ fn success(settings: &Settings) -> Result<Vec<u16>, ConnectorError> {
 
 fn positive(settings: &Settings, field: &str, default: Duration) -> Result<Duration, ConnectorError> {
     match settings.duration(field) {
-        Some(Duration::ZERO) => Err(wrong(field, "must be longer than nothing")),
-        Some(duration) if duration > TIMEOUT_MAX => Err(wrong(field, "must be at most 10m")),
+        Some(Duration::ZERO) => Err(wrong(field, format!("`{field}` must be longer than nothing"))),
+        Some(duration) if duration > TIMEOUT_MAX => {
+            Err(wrong(field, format!("`{field}` must be at most 10m")))
+        }
         Some(duration) => Ok(duration),
         None => Ok(default),
     }

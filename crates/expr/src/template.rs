@@ -56,6 +56,15 @@ impl Template {
         self.segments.iter().all(|segment| matches!(segment, Segment::Text(_)))
     }
 
+    /// The text with `filler` in the place of everything that is inserted.
+    pub fn filled(&self, filler: &str) -> String {
+        let parts = self.segments.iter().map(|segment| match segment {
+            Segment::Text(text) => text,
+            Segment::Insert(_) => filler,
+        });
+        parts.collect()
+    }
+
     /// Append the rendering as JSON: a text that is exactly one `${…}` keeps the type of its value (null included), any other
     /// is a string.
     pub fn json(&self, input: &Document, vars: &Variables<'_>, out: &mut Vec<u8>) -> Result<(), EvalError> {

@@ -139,8 +139,8 @@ impl<'a> Reader<'a> {
         let resolved = self.resolved(node, what)?;
         let value = read(&resolved.text);
         if value.is_none() {
-            let message = match (&node.value, resolved.references) {
-                (Value::Scalar { text, .. }, 0) => format!("{what} cannot be `{}`", shorten(text)),
+            let message = match (&node.value, resolved.inserted.is_empty()) {
+                (Value::Scalar { text, .. }, true) => format!("{what} cannot be `{}`", shorten(text)),
                 _ => format!("{what} cannot be what its reference stands for"),
             };
             self.report(Problem::new(code::WRONG_VALUE, node.span.clone(), message).help(help));

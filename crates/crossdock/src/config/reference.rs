@@ -9,8 +9,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Resolved {
     /// The text.
     pub text: String,
-    /// How many references were put in.
-    pub references: usize,
+    /// What references put in, in order, defaults included.
+    pub inserted: Vec<String>,
     /// Whether one of them has a default.
     pub has_default: bool,
 }
@@ -36,7 +36,7 @@ pub enum Reason {
 /// Puts the references of a text in. `$${` writes a literal `${`.
 pub fn resolve(text: &str, environment: Environment<'_>) -> Result<Resolved, Vec<Unresolved>> {
     let mut resolved =
-        Resolved { text: String::with_capacity(text.len()), references: 0, has_default: false };
+        Resolved { text: String::with_capacity(text.len()), inserted: Vec::new(), has_default: false };
     let mut problems = Vec::new();
     let mut at = 0;
     while let Some(found) = text[at..].find("${") {
@@ -52,7 +52,7 @@ pub fn resolve(text: &str, environment: Environment<'_>) -> Result<Resolved, Vec
         match look_up(&text[start..end], environment) {
             Ok((value, has_default)) => {
                 resolved.text.push_str(&value);
-                resolved.references += 1;
+                resolved.inserted.push(value);
                 resolved.has_default |= has_default;
             }
             Err(reason) => problems.push(Unresolved { span: start..end, reason }),

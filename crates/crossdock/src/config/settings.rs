@@ -46,7 +46,7 @@ impl Reader<'_> {
                 self.resolved(node, what).map(|resolved| Setting::Text(resolved.text))
             }
             FieldKind::Secret => self.secret(node, what).map(Setting::Secret),
-            FieldKind::Url => self.url(node, what).map(Setting::Text),
+            FieldKind::Url => self.url(node, what),
             FieldKind::Integer => self.integer(node, what, 0, u64::MAX).map(Setting::Integer),
             FieldKind::Bool => self.bool(node, what).map(Setting::Bool),
             FieldKind::Duration => self.duration(node, what).map(Setting::Duration),
@@ -66,7 +66,7 @@ impl Reader<'_> {
     /// Text that takes at least a part of itself from the environment.
     pub fn secret(&mut self, node: &Node, what: &str) -> Option<SecretString> {
         let resolved = self.resolved(node, what)?;
-        if resolved.references > 0 && !resolved.has_default {
+        if !resolved.inserted.is_empty() && !resolved.has_default {
             return Some(SecretString::from(resolved.text));
         }
         let message = match resolved.has_default {
@@ -81,7 +81,7 @@ impl Reader<'_> {
         None
     }
 
-    fn url(&mut self, node: &Node, what: &str) -> Option<String> {
+    fn url(&mut self, node: &Node, what: &str) -> Option<Setting> {
         let written = self.text(node, what)?;
         if written.split(['/', '?', '#']).nth(2).is_some_and(|authority| authority.contains('@')) {
             self.problems.hidden.push(node.span.clone());
@@ -92,7 +92,9 @@ impl Reader<'_> {
             );
             return None;
         }
-        self.parsed(node, what, URL_HELP, url)
+        let url = self.parsed(node, what, URL_HELP, url)?;
+        let inserted = self.resolved(node, what)?.inserted;
+        Some(Setting::Url(url, inserted.into_iter().map(SecretString::from).collect()))
     }
 
     fn named<T>(

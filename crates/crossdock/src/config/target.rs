@@ -1,13 +1,14 @@
 //! `to:` which action of which connection, and its fields.
 
-use crossdock_core::{ActionSpec, ConnectionName, Field, FieldKind};
+use crossdock_core::{ActionSpec, Connection, ConnectionName, Field, FieldKind, WrittenField};
 use crossdock_engine::{FieldPlan, FieldValue};
+use crossdock_expr::Template;
 
 use super::{
     connections::Known,
     problem::{Problem, code},
     reader::{Fields, Reader, choices},
-    yaml::Node,
+    yaml::{Node, Span},
 };
 
 /// Where a flow sends its events.
@@ -18,6 +19,13 @@ pub struct Target {
     pub action: String,
     /// The action's fields that are written.
     pub fields: Vec<FieldPlan>,
+}
+
+/// Who knows whether a field of an action could work; nobody if the connection itself is wrong.
+#[derive(Clone, Copy)]
+struct Checked<'a> {
+    connection: &'a dyn Connection,
+    action: &'a ActionSpec,
 }
 
 impl Reader<'_> {
@@ -41,7 +49,8 @@ impl Reader<'_> {
         };
         used.push(connection.name.to_owned());
         let action = self.action(&to, connection)?;
-        let fields = self.action_fields(node, action);
+        let checked = connection.plan.as_ref().map(|plan| Checked { connection: &*plan.connection, action });
+        let fields = self.action_fields(node, action, checked);
         Some(Target {
             connection: ConnectionName::new(connection.name).ok()?,
             action: action.name.to_owned(),
@@ -70,7 +79,12 @@ impl Reader<'_> {
         found
     }
 
-    fn action_fields(&mut self, node: &Node, action: &ActionSpec) -> Option<Vec<FieldPlan>> {
+    fn action_fields(
+        &mut self,
+        node: &Node,
+        action: &ActionSpec,
+        checked: Option<Checked<'_>>,
+    ) -> Option<Vec<FieldPlan>> {
         let mut allowed = vec!["connection", "action"];
         allowed.extend(action.fields.iter().map(|field| field.name));
         let what = format!("the action `{}`", action.name);
@@ -79,7 +93,7 @@ impl Reader<'_> {
         let mut whole = true;
         for field in action.fields {
             match written.get(field.name) {
-                Some(node) => match self.field_value(node, field) {
+                Some(node) => match self.field_value(node, field, checked) {
                     Some(value) => plans.push(FieldPlan { name: field.name, kind: field.kind, value }),
                     None => whole = false,
                 },
@@ -93,7 +107,12 @@ impl Reader<'_> {
         whole.then_some(plans)
     }
 
-    fn field_value(&mut self, node: &Node, field: &Field) -> Option<FieldValue> {
+    fn field_value(
+        &mut self,
+        node: &Node,
+        field: &Field,
+        checked: Option<Checked<'_>>,
+    ) -> Option<FieldValue> {
         let what = format!("`{}`", field.name);
         match field.kind {
             FieldKind::TextMap => {
@@ -101,20 +120,37 @@ impl Reader<'_> {
                 let read: Vec<_> = entries
                     .iter()
                     .map(|entry| {
-                        let template = self.template(&entry.node, &format!("`{}`", entry.name));
-                        template.map(|template| (entry.name.clone(), template))
+                        let template = self.template(&entry.node, &format!("`{}`", entry.name))?;
+                        self.check(checked, field, Some(&entry.name), &template, &entry.at)?;
+                        Some((entry.name.clone(), template))
                     })
                     .collect();
-                read.into_iter().collect::<Option<_>>().map(FieldValue::TextMap)
+                return read.into_iter().collect::<Option<_>>().map(FieldValue::TextMap);
             }
-            FieldKind::Text | FieldKind::Path | FieldKind::Url => {
-                self.template(node, &what).map(FieldValue::Text)
-            }
-            _ => {
-                self.constant(node, &what, field.kind)?;
-                self.template(node, &what).map(FieldValue::Text)
-            }
+            FieldKind::Text | FieldKind::Path | FieldKind::Url => {}
+            _ => self.constant(node, &what, field.kind)?,
         }
+        let template = self.template(node, &what)?;
+        self.check(checked, field, None, &template, &node.span)?;
+        Some(FieldValue::Text(template))
+    }
+
+    /// Asks the connection whether the field could work at all.
+    fn check(
+        &mut self,
+        checked: Option<Checked<'_>>,
+        field: &Field,
+        name: Option<&str>,
+        template: &Template,
+        at: &Span,
+    ) -> Option<()> {
+        let Some(Checked { connection, action }) = checked else { return Some(()) };
+        let text = template.filled("x");
+        let written = WrittenField { action: action.name, field: field.name, name, text: &text };
+        connection
+            .check(written)
+            .map_err(|message| self.report(Problem::new(code::WRONG_VALUE, at.clone(), message)))
+            .ok()
     }
 
     /// Checks a field that cannot hold expressions.

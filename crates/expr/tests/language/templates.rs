@@ -48,6 +48,7 @@ fn a_dollar_before_an_insert_makes_it_text() {
     assert!(template("$${ .id }").is_literal());
     assert!(template("plain").is_literal());
     assert!(!template("${ .id }").is_literal());
+    assert_eq!(template("/a/${ .id }/$${ b }${ .c }").filled("x"), "/a/x/${ b }x");
 }
 
 #[test]

@@ -25,6 +25,16 @@ fn flow(lines: &str) -> String {
     problems(&format!("{AROUND}{lines}"))
 }
 
+/// The problems of a text for the connectors of the program, as they look in a pipe.
+fn real_problems(text: &str) -> String {
+    let whsec = |name: &str| super::environment(name).map(|_| "whsec_dG9vLXNob3J0".to_owned());
+    let connectors = crate::connectors::connectors();
+    match super::load_text("conf/crossdock.yaml".as_ref(), text, &whsec, &connectors) {
+        Ok(loaded) => loaded.warnings.render(Look::Ascii),
+        Err(problems) => problems.render(Look::Ascii),
+    }
+}
+
 macro_rules! shows {
     ($($(#[$doc:meta])* $name:ident: $problems:expr;)*) => {
         $(#[test]
@@ -107,6 +117,29 @@ connections:
   c: { connector: http, config: { base_url: "https://me:word@crm.example.com" } }
   d: { connector: http, config: { base_url: "${env.WORDS}" } }
   e: { connector: http, config: { base_url: "http://forbidden.test" } }
+"#);
+    what_could_work_with_no_event: real_problems(r#"
+connections:
+  tracker: { connector: http, config: { base_url: "https://api.example/v1" } }
+flows:
+  a:
+    from: { topic: orders }
+    to:
+      connection: tracker
+      action: post
+      path: //evil.example/${.id}
+      query: { any name: "any text ü" }
+      headers: { authorization: "Bearer ${.token}", Host: x, webhook-id: x, "x y": 1, x-name: "Müller ${.id}", x-right: "${.name}" }
+  b: { from: { topic: orders }, to: { connection: tracker, action: post, path: "/a/../${.id}" } }
+  c: { from: { topic: orders }, to: { connection: tracker, action: put, path: "/a b" } }
+  d: { from: { topic: orders }, to: { connection: tracker, action: put, path: "/${.a}/${.b}?c=${.d}" } }
+"#);
+    what_a_connection_cannot_do: real_problems(r#"
+connections:
+  slow: { connector: http, config: { base_url: "https://api.example", timeout: 11m } }
+  short: { connector: http, config: { base_url: "https://api.example", signing_secret: "${env.TOKEN}" } }
+  in: { connector: standard-webhooks, config: { secret: "${env.TOKEN}" } }
+  header: { connector: http, config: { base_url: "https://api.example", headers: { Host: x } } }
 "#);
     what_must_be_there: problems(r#"
 connections:
