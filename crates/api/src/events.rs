@@ -3,56 +3,22 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::Uri};
-use crossdock_core::{LoggedEvent, Topic};
+use crossdock_core::{EventSummary, Topic};
 use crossdock_engine::{DeliveryView, EventView};
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{Answer, Api, Problem, id::Id, json, query::Query};
 
-/// An event as it stands in a list.
-#[derive(Serialize)]
-struct Item<'a> {
-    id: &'a str,
-    source: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    subject: Option<&'a str>,
-    key: Option<&'a str>,
-    topic: &'a Topic,
-    partition: u32,
-    offset: u64,
-    accepted_at: Timestamp,
-    data_bytes: usize,
-}
-
-impl<'a> From<&'a LoggedEvent> for Item<'a> {
-    fn from(LoggedEvent { position, accepted_at, event }: &'a LoggedEvent) -> Self {
-        Self {
-            id: &event.id,
-            source: &event.source,
-            kind: &event.kind,
-            subject: event.subject.as_deref(),
-            key: event.key.as_deref(),
-            topic: &position.topic,
-            partition: position.partition,
-            offset: position.offset,
-            accepted_at: *accepted_at,
-            data_bytes: event.data.len(),
-        }
-    }
-}
-
 /// An event, whole, with where it stands in each flow.
 #[derive(Serialize)]
 struct Whole<'a> {
     #[serde(flatten)]
-    item: Item<'a>,
+    summary: EventSummary,
     cloudevent: Value,
     deliveries: &'a [DeliveryView],
     /// Other events with the same id, of another source or topic.
-    others: Vec<Item<'a>>,
+    others: Vec<EventSummary>,
 }
 
 /// `GET /v1/events`: the newest first, of one `topic` or of all.
@@ -62,8 +28,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
     let page = query.page()?;
     query.finish()?;
     let page = api.hub.stores().event_log.list(topic.as_ref(), page).await?;
-    let items: Vec<_> = page.items.iter().map(Item::from).collect();
-    json::ok(&json::List { items: &items, next: page.next.as_deref() })
+    json::ok(&json::List { items: &page.items, next: page.next.as_deref() })
 }
 
 /// `GET /v1/events/{id}`: the newest event of that id, of one `topic` and `source` if the query says so.
@@ -82,10 +47,10 @@ pub(crate) async fn show(State(api): State<Arc<Api>>, Id(id): Id, uri: Uri) -> A
         return Err(Problem::not_found("event", &id));
     };
     json::ok(&Whole {
-        item: logged.into(),
+        summary: logged.into(),
         cloudevent: api.envelope.encode(&logged.event),
         deliveries,
-        others: others.iter().map(|other| Item::from(&other.logged)).collect(),
+        others: others.iter().map(|other| EventSummary::from(&other.logged)).collect(),
     })
 }
 

@@ -16,6 +16,7 @@ mod chain;
 mod event;
 mod id;
 mod names;
+mod terminal;
 
 mod attempt;
 mod circuit;
@@ -61,7 +62,7 @@ pub use dead_letters::{
     DeadLetter, DeadLetterId, DeadLetters, FailureGroup, GroupId, LetterState, LetterSummary, Selection,
 };
 pub use event::{Event, EventError};
-pub use event_log::{EventLog, LoggedEvent};
+pub use event_log::{EventLog, EventSummary, LoggedEvent};
 pub use failpoint::failpoint;
 pub use fault::{Class, Fault, Wait};
 pub use fingerprint::Fingerprint;
@@ -76,3 +77,4 @@ pub use retry_after::parse_retry_after;
 pub use settle::{MappedRequest, Placed, Settled, Settlement, Settlements};
 pub use spec::{ActionSpec, ConnectorSpec, Field, FieldKind, Setting, Settings};
 pub use store::StoreError;
+pub use terminal::is_obeyed;

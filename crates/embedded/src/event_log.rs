@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Completed, Event, EventLog, FlowName, LoggedEvent, Page, PageRequest, Position, StoreError, Topic,
+    Completed, Event, EventLog, EventSummary, FlowName, LoggedEvent, Page, PageRequest, Position, StoreError,
+    Topic,
 };
-use futures::TryStreamExt;
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use crate::{
@@ -18,40 +18,30 @@ use crate::{
 
 const DOING: &str = "reading the log";
 
+/// Packs that are in memory at a time while a list is read; one may be as large as the largest event.
+const PACKS: usize = 4;
+
 #[async_trait]
 impl EventLog for Embedded {
-    async fn list(&self, topic: Option<&Topic>, page: PageRequest) -> Result<Page<LoggedEvent>, StoreError> {
-        let (inner, from) = (&self.inner, cursor::read(&page)?);
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT place, accepted_at, events FROM log WHERE ");
-        query
-            .push("(accepted_at, place) < (")
-            .push_bind(from.last.0)
-            .push(", ")
-            .push_bind(from.last.1)
-            .push(")");
-        if let Some(topic) = topic {
-            let parts = rows::json_list(inner.catalog.parts_of(topic));
-            query.push(" AND place >> 46 IN (SELECT value FROM json_each(").push_bind(parts).push("))");
-        }
-        query.push(" ORDER BY accepted_at DESC, place DESC");
-        let mut rows = query.build().fetch(&inner.readers);
-        let mut events: Vec<(i64, Place, Arc<Event>)> = Vec::new();
+    async fn list(&self, topic: Option<&Topic>, page: PageRequest) -> Result<Page<EventSummary>, StoreError> {
+        let from = cursor::read(&page)?;
+        let (mut last, mut events) = (from.last, Vec::new());
         // One more than asked for tells whether there is a next page.
-        while events.len() <= from.limit
-            && let Some(row) = rows.try_next().await.map_err(|error| errors::store_error(DOING, error))?
-        {
-            read(&row, from.last, &mut events)?;
+        while events.len() <= from.limit {
+            let rows = self.inner.packs_behind(topic, last).await?;
+            for row in &rows {
+                self.inner.summarize(row, &mut last, &mut events)?;
+            }
+            if rows.len() < PACKS {
+                break;
+            }
         }
         let next = (events.len() > from.limit).then(|| {
             let (at, place, _) = &events[from.limit - 1];
-            cursor::behind(*at, place.0)
+            cursor::behind(*at, *place)
         });
-        let items: Result<Vec<_>, _> = events
-            .into_iter()
-            .take(from.limit)
-            .map(|(at, place, event)| inner.logged(at, place, event))
-            .collect();
-        Ok(Page { items: items?, next })
+        events.truncate(from.limit);
+        Ok(Page { items: events.into_iter().map(|(.., event)| event).collect(), next })
     }
 
     async fn find(&self, id: &str) -> Result<Vec<LoggedEvent>, StoreError> {
@@ -110,26 +100,49 @@ impl EventLog for Embedded {
     }
 }
 
-/// Adds the events of a pack that stand behind `last`, the newest first.
-fn read(
-    row: &SqliteRow,
-    last: (i64, i64),
-    events: &mut Vec<(i64, Place, Arc<Event>)>,
-) -> Result<(), StoreError> {
-    let (first, at): (i64, i64) = (row.at(0)?, row.at(1)?);
-    let (mut place, mut pack) = (first, Vec::new());
-    pack::open(row.at(2)?, 0, |event| {
-        if (at, place) < last {
-            pack.push((at, Place(place), event));
-        }
-        place += 1;
-    })
-    .map_err(|why| errors::damaged(&format!("the log at {first}: {why}")))?;
-    events.extend(pack.into_iter().rev());
-    Ok(())
-}
-
 impl Inner {
+    /// The next packs of one topic or of all that hold events behind `last`, the newest first.
+    async fn packs_behind(
+        &self,
+        topic: Option<&Topic>,
+        last: (i64, i64),
+    ) -> Result<Vec<SqliteRow>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT place, accepted_at, events FROM log WHERE ");
+        query.push("(accepted_at, place) < (").push_bind(last.0).push(", ").push_bind(last.1).push(")");
+        if let Some(topic) = topic {
+            let parts = rows::json_list(self.catalog.parts_of(topic));
+            query.push(" AND place >> 46 IN (SELECT value FROM json_each(").push_bind(parts).push("))");
+        }
+        query.push(" ORDER BY accepted_at DESC, place DESC LIMIT ").push(PACKS);
+        query.build().fetch_all(&self.readers).await.map_err(|error| errors::store_error(DOING, error))
+    }
+
+    /// Adds the events of a pack that stand behind `last`, the newest first; the pack itself becomes the last.
+    fn summarize(
+        &self,
+        row: &SqliteRow,
+        last: &mut (i64, i64),
+        events: &mut Vec<(i64, i64, EventSummary)>,
+    ) -> Result<(), StoreError> {
+        let (first, at): (i64, i64) = (row.at(0)?, row.at(1)?);
+        let (mut place, mut pack) = (first, Vec::new());
+        pack::open(row.at(2)?, 0, |event| {
+            if (at, place) < *last {
+                pack.push((
+                    place,
+                    self.logged(at, Place(place), event).map(|logged| EventSummary::from(&logged)),
+                ));
+            }
+            place += 1;
+        })
+        .map_err(|why| errors::damaged(&format!("the log at {first}: {why}")))?;
+        for (place, summary) in pack.into_iter().rev() {
+            events.push((at, place, summary?));
+        }
+        *last = (at, first);
+        Ok(())
+    }
+
     fn logged(&self, at: i64, place: Place, event: Arc<Event>) -> Result<LoggedEvent, StoreError> {
         let position = self
             .catalog

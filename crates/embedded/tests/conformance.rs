@@ -114,7 +114,11 @@ impl<const TIGHT: bool> HasOutbox for Store<TIGHT> {
         loop {
             let request = PageRequest { limit: 500, cursor };
             let page = EventLog::list(&self.store, Some(topic), request).await.expect("the log reads");
-            taken.extend(page.items.into_iter().map(|logged| logged.event.as_ref().clone()));
+            for listed in page.items {
+                let found = self.store.find(&listed.id).await.expect("the log reads");
+                let whole = found.into_iter().find(|logged| logged.position == listed.position);
+                taken.push(whole.expect("what is listed is found").event.as_ref().clone());
+            }
             match page.next {
                 Some(next) => cursor = Some(next),
                 None => break,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crossdock_core::{Delivery, Event, LoggedEvent, PageRequest, Published, StoreError, Topic};
+use crossdock_core::{Delivery, Event, EventSummary, PageRequest, Published, StoreError, Topic};
 
 use crate::{
     HasEventLog, Setup,
@@ -20,14 +20,14 @@ async fn page<S: HasEventLog>(
     topic: Option<&Topic>,
     limit: usize,
     cursor: Option<String>,
-) -> (Vec<LoggedEvent>, Option<String>) {
+) -> (Vec<EventSummary>, Option<String>) {
     let page = subject.event_log().list(topic, PageRequest { limit, cursor }).await.expect("the log reads");
     assert!(page.items.len() <= limit, "a page has at most {limit} items");
     assert!(!page.items.is_empty() || page.next.is_none(), "an empty page is the last one");
     (page.items, page.next)
 }
 
-fn assert_newest_first(events: &[LoggedEvent]) {
+fn assert_newest_first(events: &[EventSummary]) {
     assert!(events.windows(2).all(|pair| pair[0].accepted_at >= pair[1].accepted_at), "by moment");
     let mut partitions: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for event in events {
@@ -39,8 +39,8 @@ fn assert_newest_first(events: &[LoggedEvent]) {
     }
 }
 
-fn ids(events: &[LoggedEvent]) -> Vec<String> {
-    events.iter().map(|logged| logged.event.id.clone()).collect()
+fn ids(events: &[EventSummary]) -> Vec<String> {
+    events.iter().map(|event| event.id.clone()).collect()
 }
 
 /// So many events of several keys, in calls at different moments.
@@ -75,6 +75,23 @@ pub async fn events_are_listed_newest_first<S: HasEventLog>() {
             assert_newest_first(&all);
             let different: BTreeSet<_> = ids(&all).into_iter().collect();
             assert_eq!((all.len(), different.len()), (count, count), "{topic:?} in pages of {limit}");
+        }
+        subject = subject.reopen(&setup).await;
+    }
+}
+
+/// What a list tells of an event is what the event is.
+pub async fn a_listed_event_is_told_in_short<S: HasEventLog>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    let bare = Event { subject: None, key: None, data: Default::default(), ..whole_event("bare") };
+    publish(subject.broker().as_ref(), &orders(), vec![whole_event("whole"), bare]).await;
+    for _ in 0..2 {
+        let (listed, _) = page(&subject, None, 10, None).await;
+        assert_eq!(ids(&listed).into_iter().collect::<BTreeSet<_>>().len(), 2);
+        for event in listed {
+            let found = subject.event_log().find(&event.id).await.expect("the log reads");
+            assert_eq!(found.iter().map(EventSummary::from).collect::<Vec<_>>(), [event]);
         }
         subject = subject.reopen(&setup).await;
     }

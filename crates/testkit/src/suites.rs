@@ -175,6 +175,7 @@ suite! { $
     event_log_suite =
     event_log {
         events_are_listed_newest_first
+        a_listed_event_is_told_in_short
         pages_stay_whole_while_events_come_in
         a_foreign_log_cursor_is_refused
         events_are_found_by_their_id

@@ -8,9 +8,9 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crossdock_core::{
-    Act, Action, Connection, Connections, Event, EventLog, FlowName, Inbound, Inbox, LoggedEvent, Outbox,
-    Page, PageRequest, Position, PublishError, Published, Refusal, StoreError, StoredConnection, Topic,
-    Webhook,
+    Act, Action, Connection, Connections, Event, EventLog, EventSummary, FlowName, Inbound, Inbox,
+    LoggedEvent, Outbox, Page, PageRequest, Position, PublishError, Published, Refusal, StoreError,
+    StoredConnection, Topic, Webhook,
 };
 use crossdock_testkit::Memory;
 use jiff::Timestamp;
@@ -62,7 +62,7 @@ impl Outbox for Moody {
 
 #[async_trait]
 impl EventLog for Moody {
-    async fn list(&self, topic: Option<&Topic>, page: PageRequest) -> Result<Page<LoggedEvent>, StoreError> {
+    async fn list(&self, topic: Option<&Topic>, page: PageRequest) -> Result<Page<EventSummary>, StoreError> {
         self.check()?;
         EventLog::list(&self.memory, topic, page).await
     }

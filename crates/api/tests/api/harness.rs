@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crossdock_api::ApiOptions;
 use crossdock_codec::CloudEvents;
-use crossdock_core::{ConnectionName, EventLog, LoggedEvent, PageRequest, SystemClock, Topic};
+use crossdock_core::{ConnectionName, EventLog, PageRequest, SystemClock, Topic};
 use crossdock_engine::{ConnectionPlan, Hub, Plan, Stores};
 use crossdock_testkit::{Disk, Memory, Setup};
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -127,8 +127,13 @@ impl Bench {
         let page = EventLog::list(&self.store.memory, None, PageRequest::first(1000))
             .await
             .expect("the store reads");
-        let data = |logged: &LoggedEvent| String::from_utf8_lossy(&logged.event.data).into_owned();
-        page.items.iter().rev().map(data).collect()
+        let mut taken = Vec::new();
+        for listed in page.items.iter().rev() {
+            let found = self.store.memory.find(&listed.id).await.expect("the store reads");
+            let whole = found.iter().find(|logged| logged.position == listed.position);
+            taken.push(String::from_utf8_lossy(&whole.expect("it is found").event.data).into_owned());
+        }
+        taken
     }
 
     /// What people did: who, why, and to how many.

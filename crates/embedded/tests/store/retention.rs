@@ -13,7 +13,7 @@ use crate::common::{
 
 async fn kept(store: &Embedded) -> Vec<String> {
     let page = EventLog::list(store, None, PageRequest::first(1000)).await.expect("the log reads");
-    page.items.into_iter().map(|logged| logged.event.id.clone()).rev().collect()
+    page.items.into_iter().map(|event| event.id).rev().collect()
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Completed, Event, EventLog, FlowName, Group, LoggedEvent, Offset, Outbox, Page, PageRequest, Partition,
-    Position, PublishError, Published, StoreError, Topic, partition_of,
+    Completed, Event, EventLog, EventSummary, FlowName, Group, LoggedEvent, Offset, Outbox, Page,
+    PageRequest, Partition, Position, PublishError, Published, StoreError, Topic, partition_of,
 };
 use jiff::Timestamp;
 
@@ -183,14 +183,14 @@ impl Outbox for Memory {
 
 #[async_trait]
 impl EventLog for Memory {
-    async fn list(&self, topic: Option<&Topic>, page: PageRequest) -> Result<Page<LoggedEvent>, StoreError> {
+    async fn list(&self, topic: Option<&Topic>, page: PageRequest) -> Result<Page<EventSummary>, StoreError> {
         let state = self.lock();
         let all = state.log.partitions.values().flat_map(BTreeMap::values);
         let all =
             all.filter(|logged| topic.is_none_or(|topic| logged.position.topic == *topic)).map(|logged| {
                 let rank =
                     format!("{}/{:020}", sortable(logged.accepted_at), state.log.numbers[&logged.position]);
-                (rank, logged.clone())
+                (rank, EventSummary::from(logged))
             });
         page_of(all, &page, "events")
     }
