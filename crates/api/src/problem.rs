@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use crossdock_core::{Malformed, PublishError, StoreError};
+use crossdock_core::{Malformed, PublishError, StoreError, is_obeyed};
 use crossdock_engine::{ActError, IntakeError};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -183,7 +183,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 pub(crate) fn shown(text: &str) -> String {
     const SHOWN_MAX: usize = 100;
     let mut shown: String =
-        text.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+        text.chars().take(SHOWN_MAX).map(|c| if is_obeyed(c) { '\u{FFFD}' } else { c }).collect();
     if shown.len() < text.len() && text.chars().nth(SHOWN_MAX).is_some() {
         shown.push('…');
     }
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_of_input_is_short_and_printable() {
-        assert_eq!(shown("a\n\u{1b}[31m"), "a\u{FFFD}\u{FFFD}[31m");
+        assert_eq!(shown("a\n\u{1b}[31m\u{202e}"), "a\u{FFFD}\u{FFFD}[31m\u{FFFD}");
         assert_eq!(shown(&"é".repeat(1000)).chars().count(), 101);
     }
 }

@@ -1,7 +1,7 @@
 //! An event while its attributes are being collected, whichever mode they come in.
 
 use bytes::Bytes;
-use crossdock_core::{Event, EventError, Malformed};
+use crossdock_core::{Event, EventError, Malformed, is_obeyed};
 use jiff::Timestamp;
 
 /// Most extension attributes of an event.
@@ -173,7 +173,7 @@ fn is_rfc3339(value: &[u8]) -> bool {
 pub(crate) fn refuse(name: &str, what: impl AsRef<str>) -> Malformed {
     const SHOWN_MAX: usize = 64;
     let shown: String =
-        name.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+        name.chars().take(SHOWN_MAX).map(|c| if is_obeyed(c) { '\u{FFFD}' } else { c }).collect();
     let pointer = format!("/{}", shown.replace('~', "~0").replace('/', "~1"));
     Malformed { pointer, message: format!("the attribute `{shown}` {}", what.as_ref()) }
 }

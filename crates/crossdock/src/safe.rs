@@ -1,14 +1,7 @@
 //! Text from outside, made safe for a terminal. An event's id or a vendor's message may hold characters that a terminal
 //! obeys, or that turn what stands around them.
 
-/// Whether a terminal obeys this character, or writes what follows it in another direction.
-pub fn is_obeyed(character: char) -> bool {
-    let turns = matches!(
-        character,
-        '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
-    );
-    turns || character.is_control()
-}
+pub use crossdock_core::is_obeyed;
 
 /// The same text in one line: line ends and tabs are spaces, what a terminal obeys is a mark.
 pub fn line(text: &str) -> String {
@@ -44,11 +37,11 @@ mod tests {
 
     use super::*;
 
-    const WILD: &str = "a\u{1b}[2J\r\n\tb\u{9b}31m\u{202e}c\u{7f}é😀";
+    const WILD: &str = "a\u{1b}[2J\r\n\tb\u{9b}31m\u{202e}c\u{2028}d\u{7f}é😀";
 
     #[test]
     fn nothing_that_a_terminal_obeys_is_left() {
-        assert_eq!(line(WILD), "a\u{FFFD}[2J   b\u{FFFD}31m\u{FFFD}c\u{FFFD}é😀");
+        assert_eq!(line(WILD), "a\u{FFFD}[2J   b\u{FFFD}31m\u{FFFD}c d\u{FFFD}é😀");
         assert_eq!(lines("a\u{7}\nb"), "a\u{FFFD}\nb");
     }
 

@@ -1,5 +1,6 @@
 //! What people may see of an answer.
 
+use crossdock_core::is_obeyed;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// What stands in the place of a secret.
@@ -133,11 +134,9 @@ fn is_uuid(word: &str) -> bool {
     word.len() == 36 && uuid::Uuid::try_parse(word).is_ok()
 }
 
-/// Control characters, and those that turn the direction of text, are written out: an answer must not draw on a terminal.
+/// What a terminal obeys is written out: an answer must not draw on it.
 fn write_plain(character: char, out: &mut String) {
-    let turns =
-        matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if character.is_control() || turns {
+    if is_obeyed(character) {
         out.extend(character.escape_default());
     } else {
         out.push(character);
