@@ -127,10 +127,14 @@ impl Screen {
 
     /// What is wrong with a configuration, beside what is done with it.
     pub fn problems_aside(&mut self, problems: &Problems) {
-        if !problems.items.is_empty() {
-            let drawn = problems.render(look(self.aside_terminal, self.colour));
-            self.say(drawn.trim_end());
+        if problems.items.is_empty() {
+            return;
         }
+        let text = match self.output {
+            Output::Table => problems.render(look(self.aside_terminal, self.colour)),
+            Output::Json => safe::json(&problems.json().to_string()),
+        };
+        self.say(text.trim_end());
     }
 
     /// Asks a person. The end of the input is an empty answer.

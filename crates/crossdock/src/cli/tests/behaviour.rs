@@ -245,6 +245,20 @@ async fn check_tells_programs_every_problem() {
 }
 
 #[tokio::test]
+async fn run_tells_programs_every_problem_and_draws_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hub.yaml");
+    std::fs::write(&file, "flws: {}\nlisten: 1\n").unwrap();
+    let told = run(&["run", "-c", file.to_str().unwrap(), "-o", "json"], Eyes::Pipe, "").await;
+    assert_eq!((told.code, told.out.as_str()), (Code::Failed, ""));
+    let lines: Vec<serde_json::Value> =
+        told.aside.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let codes: Vec<_> = lines[0]["items"].as_array().unwrap().iter().map(|item| &item["code"]).collect();
+    assert_eq!(codes, ["unknown_field", "wrong_value"]);
+    assert_eq!((lines.len(), &lines[1]["code"]), (2, &serde_json::json!("failed")));
+}
+
+#[tokio::test]
 async fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let told = run(&["completions", shell], Eyes::Pipe, "").await;
