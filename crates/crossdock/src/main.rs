@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod connectors;
 mod demo;
+mod descriptors;
 mod logs;
 mod run;
 mod safe;

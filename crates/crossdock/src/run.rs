@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Loaded, logs};
+use crate::{config::Loaded, descriptors, logs};
 
 /// How long deliveries that are out may take to finish once the hub is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -46,18 +46,26 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Running> {
         format!("failed to listen on {}: is another hub running? choose another `listen`", loaded.listen)
     })?;
     let address = listener.local_addr().context("failed to read the address that the API listens on")?;
-    let api = ApiOptions {
-        body_bytes_max: loaded.limits.body_bytes_max,
-        rate: loaded.limits.rate,
-        token: loaded.token,
-        allowed_hosts: loaded.allowed_hosts,
-        ..ApiOptions::default()
-    };
+    let api = api_options(&loaded, descriptors::raise());
     let hub = Hub::start(loaded.plan, Arc::new(embedded.clone()), stores(&embedded), clock).await?;
     let shutdown = CancellationToken::new();
     let router = crossdock_api::router(hub.clone(), Arc::new(CloudEvents), api.clone());
     let server = tokio::spawn(crossdock_api::serve(listener, router, api, shutdown.clone()));
     Ok(Running { hub, address, embedded, server, shutdown })
+}
+
+fn api_options(loaded: &Loaded, descriptors: u64) -> ApiOptions {
+    let defaults = ApiOptions::default();
+    let connections_max = descriptors::connections_max(descriptors).min(defaults.connections_max);
+    tracing::info!(descriptors, connections_max, "open files and connections of this process");
+    ApiOptions {
+        body_bytes_max: loaded.limits.body_bytes_max,
+        rate: loaded.limits.rate,
+        token: loaded.token.clone(),
+        allowed_hosts: loaded.allowed_hosts.clone(),
+        connections_max,
+        ..defaults
+    }
 }
 
 fn options(loaded: &Loaded) -> Options {
