@@ -19,8 +19,9 @@ use crate::{
     work::Work,
 };
 
-/// No action is waited for longer, whatever it promises. Long enough for any time-out that a connection may have.
-const CALL_MAX: Duration = Duration::from_secs(600);
+/// No action is waited for longer, whatever it promises: half a minute more than the ten minutes that a connection's own
+/// time-out may be, whose verdict is better than ours.
+const CALL_MAX: Duration = Duration::from_secs(630);
 
 /// A try that is over. What follows is decided by [`crate::decide`].
 pub(crate) struct Attempted {
@@ -90,7 +91,7 @@ async fn perform(flow: &Flow, attempted: &mut Attempted) {
         }
         Err(_) => {
             attempted.result = Err(
-                Fault::new(Class::Ambiguous, "the action did not end within 600 s").code("call_time_out")
+                Fault::new(Class::Ambiguous, "the action did not end within 630 s").code("call_time_out")
             );
         }
     }
