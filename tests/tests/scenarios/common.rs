@@ -17,8 +17,18 @@ pub const SIGNING_SECRET: &str = crossdock_tests::TRACKER_SECRET;
 
 /// A sink that reads key and sequence from the bodies that [`crossdock_tests::Writer`] writes.
 pub async fn sink() -> Sink {
+    sink_with(false).await
+}
+
+/// The same, which also keeps every header, signatures and credentials too.
+pub async fn sink_with_every_header() -> Sink {
+    sink_with(true).await
+}
+
+async fn sink_with(every_header: bool) -> Sink {
     let ledger = LedgerOptions {
         bodies: true,
+        every_header,
         key: Some(Place::Pointer("/key".to_owned())),
         seq: Some(Place::Pointer("/seq".to_owned())),
         ..LedgerOptions::default()

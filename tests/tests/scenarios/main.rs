@@ -11,5 +11,6 @@ mod disk;
 mod http;
 mod lifecycle;
 mod order;
+mod receiver;
 mod replay;
 mod secrets;
