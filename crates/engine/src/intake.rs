@@ -8,18 +8,60 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use crossdock_core::{
-    Clock, ConnectionName, Event, Inbound, Inbox, Outbox, PublishError, Published, Topic, Webhook,
+    Clock, ConnectionName, Event, Inbound, Inbox, Outbox, PublishError, Published, Refusal, Topic, Webhook,
+    chain,
 };
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    gate::Gate,
-    hub::{Answer, IntakeError},
-    plan::Plan,
-    status::Moment,
-};
+use crate::{gate::Gate, plan::Plan, status::Moment};
+
+/// What a source is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Durable: so many new events, so many that were there already.
+    Taken {
+        /// New events.
+        new: usize,
+        /// Duplicates that were dropped.
+        duplicates: usize,
+    },
+    /// A handshake.
+    Reply {
+        /// The status.
+        status: u16,
+        /// The media type.
+        content_type: &'static str,
+        /// The body.
+        body: Bytes,
+    },
+}
+
+/// Why nothing was taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    /// No connection or topic of that name takes events: 404.
+    #[error("no {what} `{name}` takes events")]
+    Unknown {
+        /// `connection` or `topic`.
+        what: &'static str,
+        /// The name that was given.
+        name: String,
+        /// The names that do.
+        known: Vec<String>,
+    },
+    /// The connection's webhook refused it: 401 or 400.
+    #[error("the request is refused")]
+    Refused(Refusal),
+    /// An event of the request was not stored; none of a webhook's events counts as taken: 429 or 503.
+    #[error(transparent)]
+    NotStored(PublishError),
+    /// The hub is stopping: 503.
+    #[error("the hub is stopping")]
+    Stopping,
+}
 
 /// The entrance of a hub.
 pub(crate) struct Intake {
@@ -155,7 +197,10 @@ impl Intake {
             Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => {
                 let mut failure = self.lock();
                 if failure.is_none() {
-                    tracing::error!(error = %error, "events are refused with 503 until they can be stored again");
+                    tracing::error!(
+                        error = chain(error),
+                        "events are refused with 503 until they can be stored again"
+                    );
                 }
                 *failure = Some(format!("intake is stopped: {error}"));
             }

@@ -16,9 +16,16 @@ mod reload;
 mod status;
 mod stores;
 
+mod glance;
 mod hub;
+mod trace;
+mod wiring;
 
+mod acts;
+mod feed;
 mod intake;
+mod job;
+mod pace;
 mod replay;
 mod runner;
 
@@ -37,9 +44,11 @@ mod lanes_test;
 mod standing;
 mod work;
 
-pub use hub::{
-    ActError, Answer, DeliveryView, EventView, Hub, IntakeError, ReplayChange, StartError, TestResult,
-};
+pub use acts::{ActError, ReplayChange, TestResult};
+pub use hub::Hub;
+pub use intake::{Answer, IntakeError};
 pub use plan::{ConnectionPlan, FieldPlan, FieldValue, FlowPlan, Order, Plan};
 pub use status::{ConnectionStatus, FlowStatus, Moment, Status};
 pub use stores::Stores;
+pub use trace::{DeliveryView, EventView};
+pub use wiring::StartError;

@@ -1,0 +1,105 @@
+//! The hub, its flows and its connections at a glance.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossdock_core::{ConnectionState, Selection, StoreError};
+use futures::future::try_join_all;
+
+use crate::{
+    flow::Flow,
+    hub::Hub,
+    status::{ConnectionStatus, FlowStatus, Status},
+};
+
+impl Hub {
+    /// The hub at a glance.
+    pub async fn status(&self) -> Result<Status, StoreError> {
+        let flows = self.flows().await?;
+        let sum = |count: fn(&FlowStatus) -> u64| flows.iter().map(count).sum();
+        let problems = self.problems();
+        let state = match (self.is_stopping(), problems.is_empty()) {
+            (true, _) => "stopping",
+            (false, true) => "running",
+            (false, false) => "degraded",
+        };
+        Ok(Status {
+            state,
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: self.started_at,
+            accepted: self.intake.accepted(),
+            duplicates: self.intake.duplicates(),
+            delivered: sum(|flow| flow.delivered),
+            failed_attempts: sum(|flow| flow.failed_attempts),
+            pending: sum(|flow| flow.pending),
+            held: sum(|flow| flow.held),
+            dead: sum(|flow| flow.dead),
+            problems,
+        })
+    }
+
+    /// What is wrong, each with what mends it.
+    fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<_> = self.intake.last_failure().into_iter().collect();
+        problems.extend(
+            self.ended()
+                .into_iter()
+                .map(|flow| format!("flow {flow} has stopped by an error of ours: restart the hub")),
+        );
+        for connection in self.connections() {
+            let name = &connection.name;
+            let why = connection.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            match connection.state {
+                ConnectionState::NeedsAuth => problems.push(format!(
+                    "connection {name} needs a new credential{why}: mend it, then `crossdock connection resume {name}`"
+                )),
+                ConnectionState::CircuitOpen => {
+                    problems.push(format!("connection {name} does not answer{why}; it is tried again by itself"));
+                }
+                ConnectionState::Paused => problems.push(format!(
+                    "connection {name} is paused{why}: `crossdock connection resume {name}` lets its events flow"
+                )),
+                ConnectionState::Ok | ConnectionState::Throttled => {}
+            }
+        }
+        problems
+    }
+
+    /// Every flow, in the order of the configuration.
+    pub async fn flows(&self) -> Result<Vec<FlowStatus>, StoreError> {
+        try_join_all(self.flows.iter().map(|flow| self.flow_status(flow))).await
+    }
+
+    async fn flow_status(&self, flow: &Flow) -> Result<FlowStatus, StoreError> {
+        let name = &flow.plan.name;
+        let selection = Selection { flow: Some(name.clone()), ..Selection::default() };
+        let lag = async {
+            self.broker.lag(name).await.map_err(|source| StoreError::Unavailable {
+                doing: "asking the broker how far a flow is",
+                source: source.into(),
+            })
+        };
+        let (lag, (held, next_retry_at), dead) =
+            tokio::try_join!(lag, self.stores.held.count(name), self.stores.dead_letters.count(&selection))?;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(FlowStatus {
+            name: name.clone(),
+            from: flow.plan.topics.clone(),
+            connection: flow.plan.connection.clone(),
+            action: flow.plan.action.clone(),
+            state: flow.gate.status().state,
+            delivered: read(&flow.counters.delivered),
+            filtered: read(&flow.counters.filtered),
+            failed_attempts: read(&flow.counters.failed_attempts),
+            pending: lag.iter().map(|partition| partition.pending).sum(),
+            held,
+            dead,
+            next_retry_at,
+            lag,
+        })
+    }
+
+    /// Every connection, in the order of the configuration.
+    pub fn connections(&self) -> Vec<ConnectionStatus> {
+        self.plan.connections.iter().map(|plan| self.gates[&plan.name].status()).collect()
+    }
+}
