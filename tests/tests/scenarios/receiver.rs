@@ -1,7 +1,5 @@
 //! What a receiver can rely on: one id for one delivery, its own word on when to come again, and that a call ends.
 
-use std::time::Duration;
-
 use crossdock_sim::{Answer, Entry, Rule, standard_signature};
 use crossdock_tests::Setup;
 use jiff::{SignedDuration, Timestamp};
@@ -88,11 +86,10 @@ async fn a_call_that_hangs_is_cut_by_its_time_out_and_holds_up_only_its_own_key(
         event("2", "free", &json!({ "key": "free", "seq": 1 })),
     ];
     publish(&hub, "orders", &events).await;
-    sink.ledger()
-        .wait_for_accepted(1, Duration::from_millis(1400))
-        .await
-        .expect("the free one arrives at once");
     hub.wait_until("/v1/status", |status| status["dead"] == 1).await.expect("the stuck one is given up");
+    let keys: Vec<_> = sink.ledger().entries().into_iter().filter_map(|entry| entry.key).collect();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    assert_eq!(keys[2], "stuck", "the free one did not wait for the end of the stuck call: {keys:?}");
     let letters = hub.get("/v1/dead-letters").await.expect("letters");
     let id = letters["items"][0]["id"].as_str().expect("an id");
     let letter = hub.get(&format!("/v1/dead-letters/{id}")).await.expect("a letter");
@@ -101,7 +98,7 @@ async fn a_call_that_hangs_is_cut_by_its_time_out_and_holds_up_only_its_own_key(
     for attempt in attempts {
         assert_eq!((&attempt["class"], &attempt["code"]), (&json!("transient"), &json!("timeout")));
         let took = attempt["duration_ms"].as_u64().expect("a number");
-        assert!((1400..10_000).contains(&took), "it took {took} ms");
+        assert!((1400..30_000).contains(&took), "it took {took} ms");
         assert_eq!(attempt["status"], Value::Null);
     }
 }
