@@ -9,7 +9,7 @@ use crate::{media, scan::scan};
 /// The event as a JSON object.
 ///
 /// `data` is JSON where the data is JSON, text where its type says that it is some other UTF-8 text, and otherwise
-/// `data_base64`: also for JSON that would come out changed (numbers beyond 64 bits, duplicate names).
+/// `data_base64`: also for JSON that would come out changed (numbers that a 64-bit reader may change, duplicate names).
 pub(crate) fn structured(event: &Event) -> Value {
     let mut object = Map::new();
     let time = event.time.map(|time| time.to_string());
@@ -40,7 +40,7 @@ pub(crate) fn structured(event: &Event) -> Value {
 }
 
 fn data(event: &Event) -> (&'static str, Value) {
-    let content_type = event.content_type.as_deref();
+    let content_type = event.content_type.as_deref().filter(|media_type| !media_type.is_empty());
     let shown = if content_type.is_none_or(media::is_json) {
         unchanged(&event.data)
     } else if content_type.is_some_and(media::is_utf8) {

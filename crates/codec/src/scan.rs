@@ -10,12 +10,17 @@ pub(crate) struct Shape {
     /// Whether a `\u` escape is half of a surrogate pair: it stands for no character, and every reader makes something
     /// else of it.
     pub(crate) lone_surrogate: bool,
-    /// Numbers that a 64-bit integer or float cannot hold as they are written.
+    /// Numbers that a 64-bit integer or float cannot hold as they are written, or that a reader without
+    /// arbitrary precision may round the wrong way.
     pub(crate) wide_numbers: usize,
 }
 
 /// Decimal digits that every 64-bit float keeps.
 const FLOAT_DIGITS: usize = 15;
+
+/// Powers of ten that a 64-bit float holds exactly. One multiplication or division by them, which is how fast parsers
+/// read a float, is rounded once and so right; beyond them the last digit may come out wrong.
+const EXACT_POWERS: u64 = 22;
 
 /// Looks through well-formed JSON; of anything else it makes nothing useful, and does not panic.
 pub(crate) fn scan(json: &[u8]) -> Shape {
@@ -87,11 +92,13 @@ fn is_exact(number: &str) -> bool {
     if number.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
         return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
     }
-    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
-    let significant = mantissa.bytes().filter(u8::is_ascii_digit).skip_while(|&digit| digit == b'0').count();
-    let fits =
-        number.parse::<f64>().is_ok_and(|value| value.is_finite() && (value != 0.0 || significant == 0));
-    significant <= FLOAT_DIGITS && fits
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).skip_while(|&digit| digit == b'0').count();
+    let fraction = mantissa.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let power = exponent.parse::<i64>().ok().zip(i64::try_from(fraction).ok());
+    let power = power.and_then(|(exponent, fraction)| exponent.checked_sub(fraction));
+    let fits = power.is_some_and(|power| power.unsigned_abs() <= EXACT_POWERS);
+    digits == 0 || (digits <= FLOAT_DIGITS && fits)
 }
 
 #[cfg(test)]
@@ -119,6 +126,10 @@ mod tests {
     #[test]
     fn numbers_that_a_reader_would_change_are_counted() {
         assert_eq!(scan(b"[0,-1,18446744073709551615,1.50,1e3,-0.0,0.000]").wide_numbers, 0);
-        assert_eq!(scan(b"[18446744073709551616,1e999,0.1234567890123456,1e-999]").wide_numbers, 4);
+        assert_eq!(
+            scan(b"[18446744073709551616,1e999,0.1234567890123456,1e-999,1e23,-147865170517e-23]")
+                .wide_numbers,
+            6
+        );
     }
 }
