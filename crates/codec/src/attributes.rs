@@ -1,11 +1,16 @@
 //! An event while its attributes are being collected, whichever mode they come in.
 
 use bytes::Bytes;
-use crossdock_core::{Event, EventError, Malformed, is_obeyed};
+use crossdock_core::{Event, EventError, Malformed};
 use jiff::Timestamp;
+
+use crate::refusal::refuse;
 
 /// Most extension attributes of an event.
 const EXTENSIONS_MAX: usize = 64;
+
+/// Most characters of the name of an attribute. CloudEvents says that it should have no more than 20.
+const NAME_MAX: usize = 64;
 
 /// Names that mean something to us. Their order gives each a bit in [`Draft::seen`].
 const KNOWN: [&str; 11] = [
@@ -36,6 +41,8 @@ pub(crate) struct Draft {
     schema: Option<String>,
     key: Option<String>,
     extensions: Vec<(String, String)>,
+    /// Extensions that are there without a value.
+    unset: Vec<String>,
 }
 
 impl Draft {
@@ -47,9 +54,19 @@ impl Draft {
                 self.seen |= 1 << bit;
                 before == self.seen
             }
-            None => self.extensions.iter().any(|(extension, _)| extension == name),
+            None => {
+                self.extensions.iter().any(|(extension, _)| extension == name)
+                    || self.unset.iter().any(|extension| extension == name)
+            }
         };
         if again { Err(refuse(name, "is there twice; each attribute may be there once")) } else { Ok(()) }
+    }
+
+    /// Notes that an attribute is there and says nothing.
+    pub(crate) fn leave_unset(&mut self, name: &str) {
+        if !KNOWN.contains(&name) {
+            self.unset.push(name.to_owned());
+        }
     }
 
     /// Takes the value of an attribute.
@@ -113,15 +130,13 @@ const REQUIRED: [(&str, &str); 4] = [
 
 /// Refuses a name that no attribute may have.
 pub(crate) fn check_name(name: &str) -> Result<(), Malformed> {
-    let fits = (1..=20).contains(&name.len())
+    let fits = (1..=NAME_MAX).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if fits || KNOWN.contains(&name) {
         return Ok(());
     }
-    Err(refuse(
-        name,
-        "is not the name of an attribute: use 1 to 20 of a-z 0-9 (and put other fields into `data`)",
-    ))
+    let allowed = format!("use 1 to {NAME_MAX} of a-z 0-9 (and put other fields into `data`)");
+    Err(refuse(name, format!("is not the name of an attribute: {allowed}")))
 }
 
 fn check_text(name: &str, value: &str) -> Result<(), Malformed> {
@@ -138,17 +153,21 @@ fn filled(name: &str, value: String) -> Result<String, Malformed> {
     if value.is_empty() { Err(refuse(name, "must not be empty; leave it out")) } else { Ok(value) }
 }
 
+/// 0000-01-01T00:00:00Z. With an offset a time may be before it, and then has no RFC 3339 form in UTC.
+const FIRST_SECOND: i64 = -62_167_219_200;
+
 /// Reads an RFC 3339 time. The parser takes more than that, so the form is checked first.
 fn time(value: &str) -> Result<Timestamp, Malformed> {
     let bad = || {
-        let allowed =
-            "is not an RFC 3339 time such as `2026-11-24T08:15:30Z` or `2026-11-24T09:15:30.25+01:00`";
-        refuse("time", allowed)
+        let allowed = "`2026-11-24T08:15:30Z` or `2026-11-24T09:15:30.25+01:00`, in UTC from \
+                       0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z";
+        refuse("time", format!("is not an RFC 3339 time such as {allowed}"))
     };
     if !is_rfc3339(value.as_bytes()) {
         return Err(bad());
     }
-    value.to_ascii_uppercase().parse().map_err(|_| bad())
+    let time: Timestamp = value.to_ascii_uppercase().parse().map_err(|_| bad())?;
+    if time.as_second() < FIRST_SECOND { Err(bad()) } else { Ok(time) }
 }
 
 fn is_rfc3339(value: &[u8]) -> bool {
@@ -167,15 +186,6 @@ fn is_rfc3339(value: &[u8]) -> bool {
     let offset = &rest[if digits > 0 { digits + 1 } else { 0 }..];
     let zone = matches(offset, b"Z") || matches(offset, b"+99:99") || matches(offset, b"-99:99");
     matches(seconds, b"9999-99-99T99:99:99") && digits <= 9 && zone
-}
-
-/// A refusal of one member.
-pub(crate) fn refuse(name: &str, what: impl AsRef<str>) -> Malformed {
-    const SHOWN_MAX: usize = 64;
-    let shown: String =
-        name.chars().take(SHOWN_MAX).map(|c| if is_obeyed(c) { '\u{FFFD}' } else { c }).collect();
-    let pointer = format!("/{}", shown.replace('~', "~0").replace('/', "~1"));
-    Malformed { pointer, message: format!("the attribute `{shown}` {}", what.as_ref()) }
 }
 
 #[cfg(test)]

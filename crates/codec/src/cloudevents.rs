@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crossdock_core::{Envelope, Event, Malformed};
 
-use crate::{binary, encode, media, structured};
+use crate::{binary, encode, media, refusal::whole, structured};
 
 /// CloudEvents 1.0 over HTTP.
 ///
@@ -15,8 +15,11 @@ use crate::{binary, encode, media, structured};
 ///
 /// `partitionkey` becomes the event's key. A structured event whose data has no `datacontenttype` gets
 /// `application/json`, which is what the specification says that it means. Data that claims to be JSON must be JSON,
-/// at most 128 levels deep, without half surrogate pairs; its numbers, spaces, duplicate names and escapes stay as they
-/// are.
+/// at most 128 levels deep, without half surrogate pairs, also when it comes as `data_base64`; its numbers, spaces,
+/// duplicate names and escapes stay as they are.
+///
+/// A `ce-…` header is printable ASCII, in which anything else is percent-encoded UTF-8; quoted strings are read too. Raw
+/// bytes beyond ASCII are refused, since what an HTTP library makes of them may be the same for two different ids.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CloudEvents;
 
@@ -46,7 +49,7 @@ impl Envelope for CloudEvents {
         } else if headers.iter().any(|(name, _)| binary::attribute(name).is_some()) {
             binary::event(headers, body).map(|event| vec![Ok(event)])
         } else {
-            Err(whole(SEND_ONE_OF.to_owned()))
+            Err(whole(SEND_ONE_OF))
         }
     }
 
@@ -67,20 +70,13 @@ fn is_cloudevents(essence: &str) -> bool {
 /// Refuses what JSON cannot be written in, with a better message than a parser has.
 fn text(content_type: &str, body: &Bytes) -> Result<(), Malformed> {
     if !media::is_utf8(content_type) {
-        return Err(whole("is not in UTF-8, the only charset of JSON".to_owned()));
+        return Err(whole("is not in UTF-8, the only charset of JSON"));
     }
     if body.starts_with(b"\xEF\xBB\xBF") || body.starts_with(b"\xFF\xFE") || body.starts_with(b"\xFE\xFF") {
-        return Err(whole(
-            "begins with a byte order mark; JSON is UTF-8 without one (RFC 8259 §8.1)".to_owned(),
-        ));
+        return Err(whole("begins with a byte order mark; JSON is UTF-8 without one (RFC 8259 §8.1)"));
     }
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(whole("is empty; it must hold a CloudEvents event as a JSON object".to_owned()));
+        return Err(whole("is empty; it must hold a CloudEvents event as a JSON object"));
     }
     Ok(())
-}
-
-/// A problem of the request as a whole.
-pub(crate) fn whole(what: String) -> Malformed {
-    Malformed { pointer: String::new(), message: format!("the body {what}") }
 }

@@ -14,11 +14,11 @@ mod binary;
 mod cloudevents;
 mod encode;
 mod items;
+mod json;
 mod media;
 mod members;
+mod refusal;
 mod scan;
 mod structured;
 
 pub use cloudevents::CloudEvents;
-
-pub(crate) use attributes::Draft;

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 /// More members than any event has: what follows is not read.
 const MEMBERS_MAX: usize = 96;
 
+/// What an object with more of them does.
+pub(crate) const TOO_MANY: &str = "holds more than 96 members in one event; put them into `data`";
+
 /// The members of an object. The values are slices of the text.
 pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -33,7 +36,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = Vec::with_capacity(12);
         while let Some(Name(name)) = map.next_key()? {
             if members.len() == MEMBERS_MAX {
-                return Err(A::Error::custom(format_args!("more than {MEMBERS_MAX} members in one event")));
+                return Err(A::Error::custom(TOO_MANY));
             }
             members.push((name, map.next_value()?));
         }

@@ -6,28 +6,19 @@ use crossdock_core::{Event, Malformed};
 use serde_json::value::RawValue;
 
 use crate::{
-    Draft,
-    attributes::{check_name, refuse},
-    cloudevents::whole,
-    items::{Items, TOO_MANY},
-    media,
-    members::Members,
-    scan::{Shape, scan},
+    attributes::{Draft, check_name},
+    items::{self, Items},
+    json, media,
+    members::{self, Members},
+    refusal::{refuse, whole},
 };
-
-/// Most levels of lists and objects in data; what expressions read, too.
-pub(crate) const DEPTH_MAX: usize = 128;
 
 /// Reads a list of events: for each one the event or why it is none.
 pub(crate) fn batch(body: &Bytes) -> Result<Vec<Result<Event, Malformed>>, Malformed> {
     if !begins_with(body, b'[') {
-        return Err(whole("must be a JSON list of events".to_owned()));
+        return Err(whole("must be a JSON list of events"));
     }
-    let Items(items) = serde_json::from_slice(body).map_err(|error: serde_json::Error| {
-        // In a list of anything, only the number of its items can be wrong where the JSON is right.
-        let why = if error.is_data() { TOO_MANY.to_owned() } else { format!("is not JSON: {error}") };
-        whole(why)
-    })?;
+    let Items(items) = serde_json::from_slice(body).map_err(|error| unread(&error, items::TOO_MANY))?;
     let read = |(n, item): (usize, &&RawValue)| {
         let slice = body.slice_ref(item.get().as_bytes());
         event(&slice, &format!("/{n}"))
@@ -45,11 +36,16 @@ pub(crate) fn event(body: &Bytes, place: &str) -> Result<Event, Malformed> {
         } else {
             "must hold each event as a JSON object"
         };
-        return Err(within(whole(form.to_owned())));
+        return Err(within(whole(form)));
     }
     let Members(members) =
-        serde_json::from_slice(body).map_err(|error| within(whole(format!("is not JSON: {error}"))))?;
+        serde_json::from_slice(body).map_err(|error| within(unread(&error, members::TOO_MANY)))?;
     collect(body, &members).map_err(within)
+}
+
+/// Why a list or object could not be read. Anything may be in it, so where the JSON is right only the number can be wrong.
+fn unread(error: &serde_json::Error, too_many: &str) -> Malformed {
+    if error.is_data() { whole(too_many) } else { whole(format!("is not JSON: {error}")) }
 }
 
 fn begins_with(body: &[u8], byte: u8) -> bool {
@@ -66,14 +62,14 @@ fn collect(body: &Bytes, members: &[(std::borrow::Cow<'_, str>, &RawValue)]) -> 
             "data" => data = Some(*value),
             "data_base64" if value.get() != "null" => data_base64 = Some(*value),
             // The JSON format says that null is the same as leaving the attribute out.
-            _ if value.get() == "null" => {}
+            _ if value.get() == "null" => draft.leave_unset(name),
             _ => draft.set(name, text_of(name, value)?)?,
         }
     }
     let data = match (data, data_base64) {
         (Some(_), Some(_)) => return Err(refuse("data_base64", "stands beside `data`; send one of them")),
         (Some(data), None) => read_data(&mut draft, body, data)?,
-        (None, Some(data)) => read_base64(data)?,
+        (None, Some(data)) => read_base64(&draft, data)?,
         (None, None) => Bytes::new(),
     };
     draft.finish(data)
@@ -111,7 +107,7 @@ fn is_standard(name: &str) -> bool {
 fn read_data(draft: &mut Draft, body: &Bytes, data: &RawValue) -> Result<Bytes, Malformed> {
     if draft.content_type().is_none_or(media::is_json) {
         draft.imply_content_type("application/json");
-        check_json(data.get().as_bytes())?;
+        json::check_shape("data", data.get().as_bytes())?;
         return Ok(body.slice_ref(data.get().as_bytes()));
     }
     let content_type = draft.content_type().unwrap_or_default();
@@ -126,25 +122,15 @@ fn read_data(draft: &mut Draft, body: &Bytes, data: &RawValue) -> Result<Bytes, 
     Ok(Bytes::from(text))
 }
 
-/// Refuses JSON that is well-formed but that readers fail on or change.
-pub(crate) fn check_json(json: &[u8]) -> Result<(), Malformed> {
-    let Shape { depth, lone_surrogate, .. } = scan(json);
-    if depth > DEPTH_MAX {
-        return Err(refuse("data", format!("is nested deeper than {DEPTH_MAX} levels")));
-    }
-    if lone_surrogate {
-        return Err(refuse(
-            "data",
-            "holds half of a surrogate pair (`\\ud800` to `\\udfff`), which is no character",
-        ));
-    }
-    Ok(())
-}
-
-fn read_base64(data: &RawValue) -> Result<Bytes, Malformed> {
-    let text: String = serde_json::from_str(data.get()).map_err(|_| refuse("data_base64", "must be text"))?;
+fn read_base64(draft: &Draft, data: &RawValue) -> Result<Bytes, Malformed> {
+    const NAME: &str = "data_base64";
+    let text: String = serde_json::from_str(data.get()).map_err(|_| refuse(NAME, "must be text"))?;
     let bytes = STANDARD.decode(&text).map_err(|error| {
-        refuse("data_base64", format!("is not base64 (RFC 4648 §4, with padding): {error}").to_lowercase())
+        let error = error.to_string().to_lowercase();
+        refuse(NAME, format!("is not base64 (RFC 4648 §4, with padding): {}", error.trim_end_matches('.')))
     })?;
+    if draft.content_type().is_some_and(media::is_json) {
+        json::check(NAME, &bytes)?;
+    }
     Ok(Bytes::from(bytes))
 }
