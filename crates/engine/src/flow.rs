@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use crossdock_core::{Action, Class, Clock, Event, Fault};
+use crossdock_core::{Action, Class, Clock, Event, Fault, chain};
 use crossdock_expr::{Document, EvalError};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
@@ -105,8 +105,7 @@ fn attributes_json(event: &Event) -> Bytes {
 
 /// The fault of an expression that fails on an event.
 pub(crate) fn bug(step: &'static str, error: &EvalError) -> Fault {
-    let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
-    Fault::new(Class::Bug, format!("{error}{cause}"))
+    Fault::new(Class::Bug, chain(error))
         .code(format!("{step}_failed"))
         .advice(format!("mend the `{step}` of the flow, restart the hub, then replay"))
 }

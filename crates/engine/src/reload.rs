@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crossdock_core::{HeldEvent, HeldEvents, HeldId, Partition, StoreError, failpoint};
+use crossdock_core::{HeldEvent, HeldEvents, HeldId, Partition, StoreError, chain, failpoint, span};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -121,9 +121,8 @@ impl Reload {
             (Some(key), Ok(rows)) => self.loaded_key(key, rows, lanes),
             (None, Ok(rows)) => self.loaded_heads(rows, lanes),
             (key, Err(error)) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(
-                    flow = %self.flow.plan.name, partition = %self.partition, error = %error, cause,
+                    flow = %self.flow.plan.name, partition = %self.partition, error = chain(&error),
                     "failed to read held events; trying again"
                 );
                 match key {
@@ -139,7 +138,7 @@ impl Reload {
         let first_due = rows.first().and_then(|row| row.held.due).filter(|due| *due > now);
         let works: Vec<_> = rows.into_iter().map(|row| (row.id, Work::from_held(row))).collect();
         works.iter().for_each(|(_, work)| self.came(work.weight()));
-        lanes.loaded(key, works, first_due.map(|due| Instant::now() + until(now, due)));
+        lanes.loaded(key, works, first_due.map(|due| Instant::now() + span(now, due)));
     }
 
     fn loaded_heads(&mut self, rows: Vec<HeldEvent>, lanes: &mut Lanes<Work>) {
@@ -153,15 +152,11 @@ impl Reload {
             let (key, id, due) = (row.held.key_hash, row.id, row.held.due.unwrap_or(now));
             let work = Work::from_held(row);
             let weight = work.weight();
-            if lanes.load_head(key, id, work, Instant::now() + until(now, due)) {
+            if lanes.load_head(key, id, work, Instant::now() + span(now, due)) {
                 self.came(weight);
             }
         }
     }
-}
-
-fn until(now: Timestamp, due: Timestamp) -> Duration {
-    Duration::try_from(due.duration_since(now)).unwrap_or_default()
 }
 
 /// Waits for the store, and after a failure a little longer.

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use crossdock_core::{Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription, failpoint};
+use crossdock_core::{
+    Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription, chain, failpoint,
+};
 use futures::FutureExt;
 use tokio::{
     sync::{mpsc, watch},
@@ -118,8 +120,7 @@ impl Runner {
             match result {
                 Ok(()) => return,
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(flow = %self.flow.plan.name, error = %error, cause, "the subscription broke");
+                    tracing::warn!(flow = %self.flow.plan.name, error = chain(&error), "the subscription broke");
                 }
             }
             if began.elapsed() > AGAIN_MAX {
@@ -198,7 +199,7 @@ impl Runner {
                     return Some(Owned { handle, stash: None, task, stop });
                 }
                 Err(error) => {
-                    tracing::warn!(flow = %self.flow.plan.name, %partition, error = %error, "failed to take over");
+                    tracing::warn!(flow = %self.flow.plan.name, %partition, error = chain(&error), "failed to take over");
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_secs(1)) => {}
                         () = stop.cancelled() => return None,
@@ -219,7 +220,7 @@ impl Runner {
         }
         for task in tasks {
             if let Err(error) = task.await {
-                tracing::error!(flow = %self.flow.plan.name, error = %error, "a dispatcher ended badly");
+                tracing::error!(flow = %self.flow.plan.name, error = chain(&error), "a dispatcher ended badly");
             }
         }
     }

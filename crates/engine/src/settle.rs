@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crossdock_core::{
     DeadLetter, Decision, Delivery, Fingerprint, HeldId, LetterState, Settled, Settlement, Settlements,
-    StoreError, time_ordered_id,
+    StoreError, chain, time_ordered_id,
 };
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -106,8 +106,7 @@ async fn settle_within(
 }
 
 fn warn(error: &StoreError, wait: Duration) {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    tracing::warn!(error = %error, cause, again_in_ms = wait.as_millis(), "failed to settle; nothing is lost");
+    tracing::warn!(error = chain(error), again_in_ms = wait.as_millis(), "failed to settle; nothing is lost");
 }
 
 /// The dead letter of a delivery that will not be tried again.
