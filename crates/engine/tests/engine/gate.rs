@@ -49,7 +49,7 @@ async fn a_connection_that_says_wait_zero_seconds_is_not_hammered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_slot_is_free_only_after_the_gate_has_heard_the_answer() {
+async fn one_slot_is_one_call_at_a_time_over_all_partitions() {
     let options = Options { concurrency: 1, partitions: 4, order: Order::None, ..Options::default() };
     let rig = Rig::new(options).await;
     rig.remote.answers(|call| if call.at < 9 * SECOND { fault_for(Class::Throttled, 10) } else { ok() });
