@@ -398,7 +398,7 @@ impl Dispatcher {
                 After::Appended { key, delivery, weight } => {
                     delivery.into_iter().for_each(Delivery::complete);
                     self.window_remove(weight);
-                    self.lanes.appended(key, placed(&settled).first().is_none_or(|placed| placed.new));
+                    self.lanes.appended(key);
                 }
                 After::Spilled { key, head, due, deliveries, weight } => {
                     let count = deliveries.len();

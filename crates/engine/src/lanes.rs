@@ -223,11 +223,12 @@ impl<W> Lanes<W> {
         self.hungry.push_back(key);
     }
 
-    /// The store has a row that was pushed behind a held key; `false` if it had it before, and it may be counted or not.
-    pub(crate) fn appended(&mut self, key: KeyHash, new: bool) {
+    /// The store has a row that was pushed behind a held key. If it had it before, the row may be counted already; that is
+    /// one row too many at most, which a read that finds none corrects, and never one too few, which would be stranded.
+    pub(crate) fn appended(&mut self, key: KeyHash) {
         if let Some(rows) = self.held.get_mut(&key) {
             rows.appending = rows.appending.saturating_sub(1);
-            rows.unloaded = if new { rows.unloaded + 1 } else { rows.unloaded.max(1) };
+            rows.unloaded += 1;
             rows.appended_meanwhile = rows.loading;
             self.hungry.push_back(key);
         }

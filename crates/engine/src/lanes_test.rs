@@ -132,7 +132,7 @@ impl World {
             None => {}
             Some(Write::Append { key, work }) => {
                 self.insert(key, work.seq, false);
-                self.lanes.appended(key, !answer_was_lost);
+                self.lanes.appended(key);
             }
             Some(Write::Remove { key, id }) => {
                 self.store.remove(&id).expect("a row is removed once");
@@ -224,6 +224,30 @@ proptest! {
         prop_assert!(world.store.is_empty(), "and no row is left");
         prop_assert_eq!(world.lanes.len(), (0, 0), "and every key is free");
     }
+}
+
+#[test]
+fn a_row_behind_a_head_in_the_store_is_not_stranded_by_a_lost_answer() {
+    let mut world = World::new();
+    let (push, start, spill, write, lost) = ((0, 0), (2, 0), (3, 3), (4, 1), (4, 0));
+    [push, start, spill, write, push, lost].into_iter().for_each(|step| world.step(step));
+    world.drain();
+    assert_eq!((world.finished.len(), world.store.len(), world.lanes.len()), (2, 0, (0, 0)));
+}
+
+#[test]
+fn a_row_that_was_counted_already_does_not_keep_its_key_held() {
+    let mut world = World::new();
+    for seq in 1..=2 {
+        world.insert(7, seq, seq == 1);
+        world.pushed += 1;
+    }
+    world.lanes.adopt(7, 2);
+    let again = world.lanes.push(7, Work { seq: 2, held: None });
+    assert!(matches!(again, Push::Behind(_)), "it came again after a crash");
+    world.lanes.appended(7);
+    world.drain();
+    assert_eq!((world.finished.len(), world.store.len(), world.lanes.len()), (2, 0, (0, 0)));
 }
 
 #[test]
