@@ -52,8 +52,7 @@ pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Deci
     if work.test.is_some() && decision != Decision::Done {
         decision = Decision::DeadLetter("the test failed");
     }
-    let mut record = failed_attempt(&attempted, n, &fault);
-    record.replay = attempted.work.replay.as_ref().map(|ticket| ticket.replay.clone());
+    let record = failed_attempt(&attempted, n, &fault);
     attempted.work.record(record, counted);
     Decided { attempted, decision, n, fault: Some(fault) }
 }
@@ -73,7 +72,9 @@ fn is_auth(fault: &Fault) -> bool {
 }
 
 fn failed_attempt(attempted: &Attempted, n: u32, fault: &Fault) -> Attempt {
-    Attempt::failed(n, attempted.at, millis(attempted.duration), attempted.request.clone(), fault)
+    let replay = attempted.work.replay.as_ref().map(|ticket| ticket.replay.clone());
+    let duration = millis(attempted.duration);
+    Attempt { replay, ..Attempt::failed(n, attempted.at, duration, attempted.request.clone(), fault) }
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {
