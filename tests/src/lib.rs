@@ -4,7 +4,9 @@
 //! Scenarios live in `tests/scenarios`, checks of the source tree in `tests/architecture.rs`, benchmarks in `src/bin/bench`.
 
 mod hub;
+mod terminal;
 mod writer;
 
 pub use hub::{Hub, Setup, TRACKER_SECRET, crossdock, workspace};
+pub use terminal::Terminal;
 pub use writer::{Accepted, Writer};

@@ -3,11 +3,12 @@
 mod common;
 
 mod cli;
+mod clients;
 mod crash;
 mod credentials;
 mod dead_letters;
-mod demo;
 mod disk;
+mod fields;
 mod http;
 mod lifecycle;
 mod order;
