@@ -17,7 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, 
 use crate::{
     closures::Closures,
     plan::ConnectionPlan,
-    standing::{Admit, Pass, Standing},
+    standing::{Admit, Pass, Pause, Standing},
     status::{ConnectionStatus, Moment},
 };
 
@@ -162,8 +162,10 @@ impl Gate {
     fn report(self: &Arc<Self>, pass: Pass, result: &Result<(), Fault>, throttle: Duration) {
         let now = self.clock.now();
         let fault = result.as_ref().err();
+        let is_told = fault.and_then(|fault| fault.wait).is_some_and(|wait| !wait.from(now).is_zero());
+        let pause = if is_told { Pause::Told(throttle) } else { Pause::Guessed(throttle) };
         let mut state = self.lock();
-        state.standing.report(pass, fault.map(|fault| fault.class), throttle, now);
+        state.standing.report(pass, fault.map(|fault| fault.class), pause, now);
         // What an expression says of its failure may quote the payload.
         let detail = fault.filter(|fault| fault.class != Class::Bug).map(|fault| fault.message.clone());
         self.show(&mut state, now, detail);

@@ -12,9 +12,8 @@ const AUTH_PAUSE: Duration = Duration::from_secs(1);
 /// The first and the longest wait between probes of a connection that needs a person.
 const PROBE_WAIT: Duration = Duration::from_secs(10);
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(300);
-/// Pauses of a throttled connection that follow each other without another answer are this long at the least: they double
-/// from the first to the second.
-const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
+/// Where the other side names no pause, or none that is one, pauses that follow each other without another answer double up
+/// to this.
 const THROTTLE_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Where a connection stands.
@@ -42,6 +41,15 @@ pub(crate) struct Pass {
 impl Pass {
     /// Of a call that was not asked for at the gate.
     pub(crate) const UNASKED: Self = Self { admitted: Admitted::Normal, is_probe: false, single: false };
+}
+
+/// The pause that a throttled call leads to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pause {
+    /// The other side has named it.
+    Told(Duration),
+    /// It has not, or named one that is none.
+    Guessed(Duration),
 }
 
 /// Whether a call may begin.
@@ -97,8 +105,8 @@ impl Standing {
         Admit::Go(pass)
     }
 
-    /// A call ended so; `wait` is the pause that a throttled one leads to.
-    pub(crate) fn report(&mut self, pass: Pass, class: Option<Class>, wait: Duration, now: Timestamp) {
+    /// A call ended so; `pause` counts where it was throttled.
+    pub(crate) fn report(&mut self, pass: Pass, class: Option<Class>, pause: Pause, now: Timestamp) {
         match class {
             Some(Class::Bug) => return self.withdrawn(pass),
             Some(Class::Transient | Class::Ambiguous) => {
@@ -111,7 +119,7 @@ impl Standing {
                     circuit.answered(pass.admitted);
                 }
                 match answer {
-                    Some(Class::Throttled) => self.throttled(wait, now),
+                    Some(Class::Throttled) => self.throttled(pause, now),
                     Some(Class::AuthExpired | Class::AuthBroken) => self.auth_fault(now),
                     _ => (self.auth_faults, self.probe) = (0, None),
                 }
@@ -132,12 +140,16 @@ impl Standing {
     }
 
     /// Calls that were out together are told the same thing: only the first of them makes the row longer.
-    fn throttled(&mut self, wait: Duration, now: Timestamp) {
+    fn throttled(&mut self, pause: Pause, now: Timestamp) {
         if self.closed_until.is_none_or(|until| until <= now) {
             self.throttles = self.throttles.saturating_add(1);
         }
-        let doubled = THROTTLE_PAUSE.saturating_mul(1 << (self.throttles.max(1) - 1).min(16));
-        self.close_until(later(now, wait.max(doubled.min(THROTTLE_PAUSE_MAX))));
+        let doubled = 1 << (self.throttles.max(1) - 1).min(16);
+        let wait = match pause {
+            Pause::Told(wait) => wait,
+            Pause::Guessed(wait) => wait.max(wait.saturating_mul(doubled).min(THROTTLE_PAUSE_MAX)),
+        };
+        self.close_until(later(now, wait));
     }
 
     fn auth_fault(&mut self, now: Timestamp) {
@@ -218,6 +230,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    const NONE: Pause = Pause::Guessed(Duration::ZERO);
+
     fn ok() -> Standing {
         Standing::new(ConnectionState::Ok, Some(CircuitPolicy::default()), at(0))
     }
@@ -230,7 +244,7 @@ mod tests {
     }
 
     fn throttled(standing: &mut Standing, pass: Pass, wait: u64, second: i64) {
-        standing.report(pass, Some(Class::Throttled), seconds(wait), at(second));
+        standing.report(pass, Some(Class::Throttled), Pause::Guessed(seconds(wait)), at(second));
     }
 
     #[test]
@@ -246,7 +260,7 @@ mod tests {
         let first = admit(&mut standing, 3).expect("the pause is over");
         assert!(!first.is_probe, "the connection is ok again: a failure counts");
         assert!(admit(&mut standing, 3).is_none(), "one at a time");
-        standing.report(first, None, Duration::ZERO, at(4));
+        standing.report(first, None, NONE, at(4));
         assert!((0..10).all(|_| admit(&mut standing, 4).is_some()));
     }
 
@@ -273,16 +287,26 @@ mod tests {
             now = until;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        standing.report(Pass::UNASKED, None, Duration::ZERO, at(now));
+        standing.report(Pass::UNASKED, None, NONE, at(now));
         throttled(&mut standing, Pass::UNASKED, 1, now);
         assert_eq!(standing.until(ConnectionState::Throttled), Some(at(now + 1)));
+    }
+
+    #[test]
+    fn a_pause_that_the_other_side_names_is_kept_however_often_it_names_it() {
+        let mut standing = ok();
+        for second in 0..8 {
+            let told = Pause::Told(seconds(1));
+            standing.report(Pass::UNASKED, Some(Class::Throttled), told, at(second));
+            assert_eq!(standing.until(ConnectionState::Throttled), Some(at(second + 1)));
+        }
     }
 
     #[test]
     fn an_answer_to_an_earlier_call_does_not_end_the_pause() {
         let mut standing = ok();
         throttled(&mut standing, Pass::UNASKED, 9, 0);
-        standing.report(Pass::UNASKED, None, Duration::ZERO, at(1));
+        standing.report(Pass::UNASKED, None, NONE, at(1));
         assert!(admit(&mut standing, 8).is_none());
     }
 
@@ -290,35 +314,33 @@ mod tests {
     fn a_refused_credential_does_not_shorten_a_pause() {
         let mut standing = ok();
         throttled(&mut standing, Pass::UNASKED, 60, 0);
-        standing.report(Pass::UNASKED, Some(Class::AuthBroken), Duration::ZERO, at(0));
+        standing.report(Pass::UNASKED, Some(Class::AuthBroken), NONE, at(0));
         assert_eq!(standing.until(ConnectionState::Throttled), Some(at(60)));
     }
 
     #[test]
     fn five_refusals_need_a_person_and_probes_come_ever_more_rarely_until_one_is_taken() {
         let mut standing = ok();
-        (0..5).for_each(|_| standing.report(Pass::UNASKED, Some(Class::AuthBroken), Duration::ZERO, at(0)));
+        (0..5).for_each(|_| standing.report(Pass::UNASKED, Some(Class::AuthBroken), NONE, at(0)));
         assert_eq!(standing.shown(at(0)), ConnectionState::NeedsAuth);
         assert!(admit(&mut standing, 9).is_none());
         let mut now = 10;
         for wait in [20, 40, 80, 160, 300, 300] {
             let pass = admit(&mut standing, now).expect("a probe");
             assert!(pass.is_probe);
-            standing.report(pass, Some(Class::AuthBroken), Duration::ZERO, at(now));
+            standing.report(pass, Some(Class::AuthBroken), NONE, at(now));
             assert!(admit(&mut standing, now + wait - 1).is_none());
             now += wait;
         }
         let pass = admit(&mut standing, now).expect("a probe");
-        standing.report(pass, None, Duration::ZERO, at(now));
+        standing.report(pass, None, NONE, at(now));
         assert_eq!(standing.shown(at(now)), ConnectionState::Ok);
     }
 
     #[test]
     fn calls_that_leave_it_open_whether_they_happened_open_the_circuit_too() {
         let mut standing = ok();
-        (0..=10).for_each(|second| {
-            standing.report(Pass::UNASKED, Some(Class::Ambiguous), Duration::ZERO, at(second))
-        });
+        (0..=10).for_each(|second| standing.report(Pass::UNASKED, Some(Class::Ambiguous), NONE, at(second)));
         assert_eq!(standing.shown(at(10)), ConnectionState::CircuitOpen);
         assert!(admit(&mut standing, 11).expect("half open").is_probe);
     }
@@ -326,7 +348,7 @@ mod tests {
     #[test]
     fn what_a_person_paused_lets_nothing_through_and_what_a_person_resumed_everything() {
         let mut standing = ok();
-        (0..5).for_each(|_| standing.report(Pass::UNASKED, Some(Class::AuthBroken), Duration::ZERO, at(0)));
+        (0..5).for_each(|_| standing.report(Pass::UNASKED, Some(Class::AuthBroken), NONE, at(0)));
         throttled(&mut standing, Pass::UNASKED, 1000, 0);
         standing.pause();
         assert!(admit(&mut standing, 100_000).is_none());
@@ -353,7 +375,7 @@ mod tests {
                     _ => None,
                 };
                 if let Some(pass) = out.pop() {
-                    standing.report(pass, class, seconds(1), at(now));
+                    standing.report(pass, class, Pause::Guessed(seconds(1)), at(now));
                 }
             }
             out.drain(..).for_each(|pass| standing.withdrawn(pass));
