@@ -33,7 +33,8 @@ pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Deci
     };
     // A probe that fails says that the connection is not back yet, and nothing of the event.
     let probed = attempted.permit.is_probe() && fault.class == Class::Transient;
-    let counted = !probed && !matches!(fault.class, Class::Throttled | Class::AuthExpired | Class::AuthBroken);
+    let counted =
+        !probed && !matches!(fault.class, Class::Throttled | Class::AuthExpired | Class::AuthBroken);
     stop_the_clock(flow, &mut attempted);
     let work = &mut attempted.work;
     let first = *work.first_tried_at.get_or_insert(attempted.at);
