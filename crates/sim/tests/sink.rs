@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossdock_sim::{Answer, Ledger, LedgerOptions, Place, Rule, Sink, SinkOptions};
 
@@ -55,10 +55,9 @@ async fn a_hanging_answer_ends_when_the_sink_stops() {
     sink.script().push(Rule::any(), Answer::hang());
     let request = tokio::spawn(post(&sink, "/").send());
     sink.ledger().wait_for(1, 5 * SECOND).await.unwrap();
-    let begun = Instant::now();
     sink.stop().await;
-    assert!(request.await.unwrap().is_err());
-    assert!(begun.elapsed() < SECOND);
+    let ended = tokio::time::timeout(20 * SECOND, request).await.expect("it ends with the sink");
+    assert!(ended.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crossdock_sim::{Answer, Rule};
-use crossdock_tests::{Hub, Setup, Terminal, Writer};
+use crossdock_tests::{Setup, Terminal, Writer};
 use serde_json::json;
 
 use crate::common::{PATIENCE, check_nothing_lost, config, duplicates, event, publish, sink};
@@ -20,17 +20,13 @@ async fn sigterm_finishes_what_is_out_and_repeats_nothing() {
         hub.terminate().await.expect("it is told");
         let status = hub.wait_end().await.expect("it ends");
         assert!(status.success(), "{status}: {}", hub.log_lines().join("\n"));
-        assert!(said(&hub, "\"stopped\""), "what was out has finished: {}", hub.log_lines().join("\n"));
+        hub.wait_line("\"message\":\"stopped\"").await.expect("what was out has finished");
         hub = setup.start().await.expect("the hub starts");
         writer.moved_to(&hub.url);
     }
     let accepted = writer.finish().await;
     check_nothing_lost(&accepted, sink.ledger()).await;
     assert_eq!(duplicates(sink.ledger()), 0, "a graceful stop repeats nothing");
-}
-
-fn said(hub: &Hub, text: &str) -> bool {
-    hub.log_lines().iter().any(|line| line.contains(text))
 }
 
 #[tokio::test]
@@ -46,7 +42,7 @@ async fn a_call_that_never_ends_is_cut_off_and_made_again_after_the_next_start()
     let status = hub.wait_end().await.expect("it ends, though the call does not");
     assert!(status.success(), "{status}: {}", hub.log_lines().join("\n"));
     assert!(began.elapsed() >= Duration::from_secs(20), "the call had its time: {:?}", began.elapsed());
-    assert!(said(&hub, "what was still out comes again"), "{}", hub.log_lines().join("\n"));
+    hub.wait_line("what was still out comes again").await.expect("it says so");
 
     let _hub = setup.start().await.expect("the hub starts");
     sink.ledger().wait_for_accepted(1, PATIENCE).await.expect("it is made again");
