@@ -55,7 +55,9 @@ pub(crate) async fn attempt(flow: Arc<Flow>, work: Work, permit: Permit) -> Atte
     };
     if let Err(panic) = AssertUnwindSafe(perform(&flow, &mut attempted)).catch_unwind().await {
         let text = panic_text(panic.as_ref());
-        attempted.result = Err(Fault::new(Class::Bug, format!("panicked: {text}")).code("panic"));
+        // In a call it is not known what the other side has seen.
+        let class = if attempted.step == "call" { Class::Ambiguous } else { Class::Bug };
+        attempted.result = Err(Fault::new(class, format!("panicked: {text}")).code("panic"));
     }
     attempted.duration = began.elapsed();
     attempted
@@ -76,10 +78,10 @@ async fn perform(flow: &Flow, attempted: &mut Attempted) {
     };
     attempted.step = "call";
     failpoint("attempt.before_call");
-    let call = flow.action.call(std::slice::from_ref(&item));
-    let outputs = tokio::time::timeout(CALL_MAX, call).await;
+    // Kept before the call, so that a dead letter has it also if the connector panics.
+    let item = attempted.item.insert(item);
+    let outputs = tokio::time::timeout(CALL_MAX, flow.action.call(std::slice::from_ref(item))).await;
     failpoint("attempt.after_call");
-    attempted.item = Some(item);
     match outputs.map(|mut outputs| outputs.pop()) {
         Ok(Some(output)) => {
             attempted.request = output.request;

@@ -128,7 +128,10 @@ impl Dispatcher {
                 return;
             }
             self.lanes.wake(Instant::now());
-            if !stopping {
+            if stopping {
+                // Its place at the gate is for others.
+                self.permit = None;
+            } else {
                 self.admit_some();
                 self.start_attempts();
                 self.reload.start(&mut self.lanes);
@@ -222,7 +225,7 @@ impl Dispatcher {
                         let _ = waiting.send((Outcome::Delivered, self.left_out(&work)));
                     }
                     let settlement = Settlement::Delivered { held: None, replay: work.replay };
-                    self.queue.push(settlement, After::Finished { delivery: None, weight: 0 });
+                    self.queue.push(settlement, After::Kept);
                     return;
                 }
             }
@@ -342,13 +345,14 @@ impl Dispatcher {
             Some(held) => {
                 let (attempts, tried, first_tried_at) =
                     (work.attempts.clone(), work.tried, work.first_tried_at);
-                self.queue
-                    .push(Settlement::Again { held, attempts, tried, first_tried_at, due }, After::Kept);
+                let again = Settlement::Again { held, attempts, tried, first_tried_at, due };
                 if wait <= HORIZON {
+                    self.queue.push(again, After::Kept);
                     self.lanes.wait(key, work, until);
                 } else {
+                    self.queue.push(again, After::Parked { key });
                     self.reload.gone(work.weight());
-                    for parked in self.lanes.park(key, held) {
+                    for parked in self.lanes.park(key, held, until) {
                         self.reload.gone(parked.weight());
                     }
                 }
@@ -382,7 +386,7 @@ impl Dispatcher {
 
     fn start_write(&mut self) {
         if self.writing.is_none() && !self.queue.is_empty() {
-            self.writing = Some(self.queue.write(self.stores.settlements.clone()));
+            self.writing = Some(self.queue.write(self.stores.settlements.clone(), self.flow.clone()));
         }
     }
 
@@ -390,6 +394,7 @@ impl Dispatcher {
         for (after, settled) in written {
             match after {
                 After::Kept => {}
+                After::Parked { key } => self.lanes.parked(key),
                 After::Removed { key } => self.lanes.removed(key),
                 After::Finished { delivery, weight } => {
                     delivery.into_iter().for_each(Delivery::complete);

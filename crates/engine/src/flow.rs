@@ -20,6 +20,8 @@ pub(crate) struct Flow {
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Counters,
+    /// Partitions whose settlements fail again and again at this moment.
+    pub(crate) unsettled: AtomicU64,
     pub(crate) moments: broadcast::Sender<Moment>,
 }
 

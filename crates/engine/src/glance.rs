@@ -45,6 +45,14 @@ impl Hub {
                 .into_iter()
                 .map(|flow| format!("flow {flow} has stopped by an error of ours: restart the hub")),
         );
+        let unsettled = self.flows.iter().filter(|flow| flow.unsettled.load(Ordering::Relaxed) > 0);
+        problems.extend(unsettled.map(|flow| {
+            format!(
+                "flow {} cannot write what became of its deliveries: the log says why; nothing is lost, and it goes on by \
+                 itself once the store can be written",
+                flow.plan.name
+            )
+        }));
         for connection in self.connections() {
             let name = &connection.name;
             let why = connection.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();

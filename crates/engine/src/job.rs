@@ -84,11 +84,12 @@ impl Sent {
         self.below = self.below.max(item + 1);
     }
 
-    /// Forgets what went down with dispatchers that are no longer there. Returns whether there was any.
+    /// Forgets what went down with dispatchers in whose place there is another one. One that is gone without another may
+    /// still be settling what it has. Returns whether there was any.
     pub(crate) fn forget_lost(&mut self, dispatchers: &Dispatchers) -> bool {
         let before = self.places.len();
         self.places.retain(|(flow, partition), (dispatcher, _)| {
-            dispatchers.number(flow, partition) == Some(*dispatcher)
+            dispatchers.number(flow, partition).is_none_or(|now| now == *dispatcher)
         });
         self.places.len() < before
     }

@@ -11,10 +11,14 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque, hash_map::Entry},
+    time::Duration,
 };
 
 use crossdock_core::HeldId;
 use tokio::time::Instant;
+
+/// How much earlier than it should a row may say that it is due, for what clocks differ by.
+const STALE_BY: Duration = Duration::from_secs(1);
 
 /// A key, by its hash.
 pub(crate) type KeyHash = u64;
@@ -63,6 +67,10 @@ struct Rows {
     appended_meanwhile: bool,
     /// The head waits in the store for its due time; it comes back with the due heads.
     parked: bool,
+    /// Until the store has written when the parked head is due, and how often: its row is stale.
+    rescheduling: u32,
+    /// When the parked head is due; a row that says otherwise was read before that was written.
+    not_before: Option<Instant>,
     /// The head itself is being written; until the store has it, a due row of the key is this very head.
     appending_head: bool,
 }
@@ -238,10 +246,13 @@ impl<W> Lanes<W> {
     /// A head that comes due. `false` if it is in memory already, or no longer there.
     pub(crate) fn load_head(&mut self, key: KeyHash, id: HeldId, work: W, until: Instant) -> bool {
         let Some(rows) = self.held.get_mut(&key) else { return false };
-        if !rows.parked || rows.appending_head || id <= rows.loaded_to {
+        if !rows.parked || rows.appending_head || rows.rescheduling > 0 || id <= rows.loaded_to {
             return false;
         }
-        rows.parked = false;
+        if rows.not_before.is_some_and(|due| until + STALE_BY < due) {
+            return false;
+        }
+        (rows.parked, rows.not_before) = (false, None);
         rows.loaded_to = id;
         rows.unloaded = rows.unloaded.saturating_sub(1);
         let lane =
@@ -307,16 +318,24 @@ impl<W> Lanes<W> {
         }
     }
 
-    /// The running row `id` waits in the store for a moment far away: it and what was loaded behind it leave memory.
-    /// Gives what was loaded.
-    pub(crate) fn park(&mut self, key: KeyHash, id: HeldId) -> VecDeque<W> {
+    /// The running row `id` waits in the store until `due`, far away: it and what was loaded behind it leave memory. The
+    /// caller says [`Lanes::parked`] once the store has that moment. Gives what was loaded.
+    pub(crate) fn park(&mut self, key: KeyHash, id: HeldId, due: Instant) -> VecDeque<W> {
         let queued = self.lanes.remove(&key).map_or_else(VecDeque::new, |lane| lane.queue);
         if let Some(rows) = self.held.get_mut(&key) {
             rows.unloaded += queued.len() as u64 + 1;
             rows.loaded_to = id - 1;
-            rows.parked = true;
+            (rows.parked, rows.not_before) = (true, Some(due));
+            rows.rescheduling += 1;
         }
         queued
+    }
+
+    /// The store has written when the parked head is due.
+    pub(crate) fn parked(&mut self, key: KeyHash) {
+        if let Some(rows) = self.held.get_mut(&key) {
+            rows.rescheduling = rows.rescheduling.saturating_sub(1);
+        }
     }
 
     /// How many keys are in memory and how many are held: for status and tests.

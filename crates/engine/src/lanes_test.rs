@@ -23,6 +23,7 @@ enum Write {
     Spill { key: KeyHash, head: Work, behind: Vec<Work>, near: bool },
     Append { key: KeyHash, work: Work },
     Remove { key: KeyHash, id: HeldId },
+    Again { key: KeyHash, id: HeldId },
 }
 
 #[derive(Debug)]
@@ -100,8 +101,8 @@ impl World {
                 self.writes.push_back(Write::Spill { key, head: work, behind, near: how % 6 == 2 });
             }
             (2 | 3, Some(id)) => {
-                self.lanes.park(key, id);
-                self.store.get_mut(&id).expect("a row that is out is in the store").head = true;
+                self.lanes.park(key, id, self.now);
+                self.writes.push_back(Write::Again { key, id });
             }
             (_, None) => {
                 self.finish(key, work.seq);
@@ -137,6 +138,10 @@ impl World {
             Some(Write::Remove { key, id }) => {
                 self.store.remove(&id).expect("a row is removed once");
                 self.lanes.removed(key);
+            }
+            Some(Write::Again { key, id }) => {
+                self.store.get_mut(&id).expect("a parked row is in the store").head = true;
+                self.lanes.parked(key);
             }
             Some(Write::Spill { key, head, behind, near }) => {
                 let first = self.insert(key, head.seq, true);
@@ -264,4 +269,19 @@ fn adopted_rows_run_in_order_before_anything_new() {
     world.drain();
     assert_eq!(world.finished.len(), 4);
     assert_eq!(world.lanes.len(), (0, 0));
+}
+
+#[test]
+fn a_parked_head_comes_back_when_it_is_due_and_not_by_its_stale_row() {
+    let mut lanes = Lanes::new();
+    let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(3600));
+    lanes.adopt(7, 1);
+    assert!(lanes.load_head(7, 1, "first", now));
+    lanes.wake(now);
+    lanes.start().expect("it is due");
+    lanes.park(7, 1, due);
+    assert!(!lanes.load_head(7, 1, "read before the write, answered before it", now));
+    lanes.parked(7);
+    assert!(!lanes.load_head(7, 1, "read before the write, answered after it", now));
+    assert!(lanes.load_head(7, 1, "read after the write", due));
 }

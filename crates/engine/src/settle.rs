@@ -4,7 +4,11 @@
 //! store fails, the same settlements are written again until it answers: nothing is settled otherwise, and the broker
 //! keeps what it has.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use crossdock_core::{
     DeadLetter, Decision, Delivery, Fingerprint, HeldId, LetterState, Settled, Settlement, Settlements,
@@ -27,6 +31,8 @@ const BATCH_MAX: usize = 1000;
 /// The first and the longest wait after a store that failed.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// From this failure in a row on the status tells of it.
+const TROUBLE_FROM: u32 = 3;
 /// How long the store is waited for; longer than it waits for its disk.
 const ANSWER_MAX: Duration = Duration::from_secs(90);
 
@@ -42,6 +48,8 @@ pub(crate) enum After {
     Finished { delivery: Option<Delivery>, weight: usize },
     /// Nothing: the row stays where it is.
     Kept,
+    /// A held row has its new due time, far away.
+    Parked { key: KeyHash },
 }
 
 /// What waits to be written.
@@ -66,19 +74,24 @@ impl Queue {
     }
 
     /// Begins to write what waits.
-    pub(crate) fn write(&mut self, store: Arc<dyn Settlements>) -> BoxFuture<'static, Written> {
+    pub(crate) fn write(
+        &mut self,
+        store: Arc<dyn Settlements>,
+        flow: Arc<Flow>,
+    ) -> BoxFuture<'static, Written> {
         let count = self.waiting.len().min(BATCH_MAX);
         let (settlements, afters): (Vec<_>, Vec<_>) = self.waiting.drain(..count).unzip();
-        Box::pin(write_until_written(store, settlements, afters))
+        Box::pin(write_until_written(store, flow, settlements, afters))
     }
 }
 
 async fn write_until_written(
     store: Arc<dyn Settlements>,
+    flow: Arc<Flow>,
     batch: Vec<Settlement>,
     afters: Vec<After>,
 ) -> Written {
-    let mut wait = AGAIN;
+    let (mut wait, mut trouble) = (AGAIN, Trouble::default());
     loop {
         match settle_within(&store, batch.clone()).await {
             Ok(settled) if settled.len() == afters.len() => return afters.into_iter().zip(settled).collect(),
@@ -87,10 +100,36 @@ async fn write_until_written(
                 answered = settled.len(),
                 "the store did not answer for every settlement"
             ),
-            Err(error) => warn(&error, wait),
+            Err(error) => warn(&flow, &error, wait),
         }
+        trouble.again(&flow);
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(AGAIN_MAX);
+    }
+}
+
+/// A write that fails again and again: the status tells of it as long as it lasts.
+#[derive(Default)]
+struct Trouble {
+    failures: u32,
+    told: Option<Arc<Flow>>,
+}
+
+impl Trouble {
+    fn again(&mut self, flow: &Arc<Flow>) {
+        self.failures += 1;
+        if self.failures >= TROUBLE_FROM && self.told.is_none() {
+            flow.unsettled.fetch_add(1, Ordering::Relaxed);
+            self.told = Some(flow.clone());
+        }
+    }
+}
+
+impl Drop for Trouble {
+    fn drop(&mut self) {
+        if let Some(flow) = &self.told {
+            flow.unsettled.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -105,8 +144,11 @@ async fn settle_within(
     })
 }
 
-fn warn(error: &StoreError, wait: Duration) {
-    tracing::warn!(error = chain(error), again_in_ms = wait.as_millis(), "failed to settle; nothing is lost");
+fn warn(flow: &Flow, error: &StoreError, wait: Duration) {
+    tracing::warn!(
+        flow = %flow.plan.name, error = chain(error), again_in_ms = wait.as_millis(),
+        "failed to settle; nothing is lost"
+    );
 }
 
 /// The dead letter of a delivery that will not be tried again.

@@ -1,6 +1,9 @@
 //! Puts connections and flows together before a hub starts.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use crossdock_core::{Clock, ConnectionName, StoredConnection};
 use tokio::sync::broadcast;
@@ -70,6 +73,7 @@ pub(crate) fn flows(
             gate,
             clock: clock.clone(),
             counters: Counters::default(),
+            unsettled: AtomicU64::new(0),
             moments: moments.clone(),
         }))
     };
