@@ -5,6 +5,7 @@ mod config;
 mod connectors;
 mod demo;
 mod descriptors;
+mod drain;
 mod logs;
 mod run;
 mod safe;

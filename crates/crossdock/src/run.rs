@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Loaded, descriptors, logs};
+use crate::{config::Loaded, descriptors, drain, logs};
 
 /// How long deliveries that are out may take to finish once the hub is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -164,8 +164,10 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         within_s = STOP_WITHIN.as_secs(),
         "stopping: nothing new is taken in, what is out may finish"
     );
+    let hub = running.hub.clone();
     let finished = tokio::select! {
         finished = running.stop(STOP_WITHIN) => finished,
+        never = drain::show(hub) => match never {},
         _ = terminate.recv() => anyhow::bail!("stopped at once; what was out comes again after the next start"),
         _ = interrupt.recv() => anyhow::bail!("stopped at once; what was out comes again after the next start"),
     };

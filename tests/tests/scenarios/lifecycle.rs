@@ -11,7 +11,7 @@ use crate::common::{PATIENCE, check_nothing_lost, config, duplicates, event, pub
 #[tokio::test]
 async fn sigterm_finishes_what_is_out_and_repeats_nothing() {
     let sink = sink().await;
-    sink.script().push(Rule::any(), Answer::ok().delay(Duration::from_millis(100)));
+    sink.script().push(Rule::any(), Answer::status(200).delay(Duration::from_millis(100)));
     let setup = Setup::new(&config(&sink, "")).expect("a folder");
     let mut hub = setup.start().await.expect("the hub starts");
     let writer = Writer::start(&hub.url, "orders", 16, Duration::from_millis(2));
@@ -69,6 +69,26 @@ async fn at_a_terminal_the_log_is_text_and_ctrl_c_ends_the_hub() {
     assert!(status.success(), "{status}: {seen}");
     assert!(seen.contains("INFO") && !seen.contains("{\""), "text, and no JSON: {seen}");
     assert!(seen.contains("\u{1b}["), "with colours: {seen}");
+}
+
+#[tokio::test]
+async fn at_a_terminal_the_end_shows_how_many_calls_are_still_out() {
+    let sink = sink().await;
+    sink.script().push(Rule::any(), Answer::status(200).delay(Duration::from_secs(3)));
+    let setup = Setup::new(&config(&sink, "")).expect("a folder");
+    let mut terminal = Terminal::start(setup.folder(), "run").expect("a terminal");
+    let ready = terminal.line("ready").await.expect("the hub starts");
+    let (_, url) = ready.split_once("\"http").expect("it says where");
+    let (url, _) = url.split_once('"').expect("it says where");
+    let url = format!("http{url}/v1/topics/orders/events");
+    let one = event("1", "k", &json!({ "key": "k", "seq": 1 })).to_string();
+    let client = reqwest::Client::new().post(url).header("content-type", "application/cloudevents+json");
+    assert_eq!(client.body(one).send().await.expect("an answer").status(), 202);
+    sink.ledger().wait_for(1, PATIENCE).await.expect("the call is out");
+    terminal.press("\u{3}").await.expect("Ctrl-C");
+    terminal.wait_for("0/1 calls finished").await.expect("it is shown");
+    let (status, seen) = terminal.end().await.expect("it ends");
+    assert!(status.success(), "{status}: {seen}");
 }
 
 #[tokio::test]
