@@ -14,4 +14,5 @@ mod lifecycle;
 mod order;
 mod receiver;
 mod replay;
+mod retry;
 mod secrets;
