@@ -65,7 +65,7 @@ impl Screen {
             aside_terminal,
             can_ask: io::stdin().is_terminal() && aside_terminal,
             bar: aside_terminal && !global.quiet,
-            width: terminal.then(|| comfy_table::Table::new().width().unwrap_or(WIDTH)),
+            width: terminal.then(|| width(comfy_table::Table::new().width())),
             colour: !plain,
             quiet: global.quiet,
             output: global.output,
@@ -184,11 +184,26 @@ impl Screen {
     }
 }
 
+/// How wide a terminal is; some do not know, or say none.
+fn width(columns: Option<u16>) -> u16 {
+    columns.filter(|columns| *columns > 0).unwrap_or(WIDTH)
+}
+
 /// How problems of a configuration are drawn.
 fn look(terminal: bool, colour: bool) -> Look {
     match (terminal, colour) {
         (true, true) => Look::Colour,
         (true, false) => Look::Lines,
         (false, _) => Look::Ascii,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_of_unknown_size_has_80_columns() {
+        assert_eq!([None, Some(0), Some(60)].map(width), [80, 80, 60]);
     }
 }

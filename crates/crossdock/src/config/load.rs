@@ -16,9 +16,9 @@ use super::{
     connections::Known,
     duration::{self, RATE_HELP, SIZE_HELP},
     problem::{Problem, Problems, code},
-    reader::{Fields, Reader},
+    reader::{Fields, Reader, nearest},
     reference,
-    yaml::{self, Node},
+    yaml::{self, Node, Value},
 };
 
 /// The fields of the file.
@@ -121,6 +121,10 @@ pub fn load_text(
 ) -> Result<Loaded, Problems> {
     let mut problems = Problems::new(path.display().to_string(), text);
     let (tree, found) = yaml::parse(text);
+    if found.is_empty() && tree.as_ref().is_none_or(Node::is_null) {
+        let help = "remove it, and `crossdock init` writes one to begin with";
+        return Err(of_file(path.display().to_string(), Problem::of_file("the file is empty").help(help)));
+    }
     problems.items = found;
     let mut reader = Reader::new(problems, environment);
     let loaded = tree.and_then(|tree| reader.document(path, &tree, connectors));
@@ -239,6 +243,7 @@ impl Reader<'_> {
             None => Vec::new(),
         };
         self.warn_of_unused(&connections, &used);
+        self.warn_of_unread(fields.get("topics"), &flows);
         let topics = open_topics(declared, &flows);
         let connections = connections.into_iter().filter_map(|connection| connection.plan).collect();
         Plan { flows: flows.into_iter().map(Arc::new).collect(), connections, topics }
@@ -250,6 +255,27 @@ impl Reader<'_> {
         {
             let message = format!("no flow uses the connection `{}`", connection.name);
             self.report(Problem::new(code::UNUSED, connection.at.clone(), message).warning());
+        }
+    }
+
+    fn warn_of_unread(&mut self, declared: Option<&Node>, flows: &[FlowPlan]) {
+        let Some(Value::List(items)) = declared.map(|node| &node.value) else { return };
+        let read: Vec<_> = flows
+            .iter()
+            .flat_map(|flow| flow.topics.iter().map(Topic::as_str))
+            .filter(|topic| !topic.starts_with(Topic::SOURCE_PREFIX))
+            .collect();
+        for item in items {
+            let Value::Scalar { text, .. } = &item.value else { continue };
+            if read.contains(&text.as_str()) {
+                continue;
+            }
+            let message = format!("no flow reads the topic `{text}`");
+            let help = match nearest(text, &read) {
+                Some(near) => format!("a flow reads `{near}`: is that the same topic?"),
+                None => "what is sent to it is accepted and goes nowhere".to_owned(),
+            };
+            self.report(Problem::new(code::UNUSED, item.span.clone(), message).help(help).warning());
         }
     }
 }

@@ -176,6 +176,14 @@ flows:
   a: { from: { topic: x }, to: { connection: tracker, action: post, path: / }, retry: { schedule: [1s, 1h], max_age: 5m } }
   b: { from: { topic: x }, to: { connection: tracker, action: post, path: / }, retry: { schedule: [1s, 1h], max_attempts: 2 } }
 "#);
+    a_file_without_anything_is_empty: problems("# nothing yet\n\n") + &problems("") + &problems("~\n");
+    a_topic_that_no_flow_reads_is_a_warning: problems(r#"
+topics: [orders, refunds, invoices]
+connections:
+  tracker: { connector: http, config: { base_url: "http://127.0.0.1" } }
+flows:
+  a: { from: { topics: [order, invoices] }, to: { connection: tracker, action: post, path: / } }
+"#);
     anchors_are_refused: problems("flows: &flows\n  a: 1\n");
     aliases_are_refused: problems("topics: [a]\nconnections: *flows\n");
     merge_keys_are_refused: problems("flows:\n  <<: { a: 1 }\n");
@@ -219,6 +227,5 @@ flows:
     programs_get_every_problem_with_line_and_column:
         serde_json::to_string_pretty(&load("data: x\nflows: { ä: 5, b: 6 }\n").err().unwrap().json()).unwrap();
     people_get_lines: load("flows: { a: { from: { topic: x } } }\n").err().unwrap().render(Look::Lines);
-    an_empty_file_is_an_empty_hub: problems("");
     a_list_is_no_configuration: problems("- a\n");
 }
