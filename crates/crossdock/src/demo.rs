@@ -89,14 +89,11 @@ fn policy_of_crm(loaded: &Loaded) -> anyhow::Result<RetryPolicy> {
 }
 
 async fn start(loaded: Loaded, listen: SocketAddr) -> anyhow::Result<Running> {
-    run::start(loaded).await.map_err(|error| {
-        let io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>().map(|io| io.kind());
-        match error.chain().any(|cause| io(cause) == Some(ErrorKind::AddrInUse)) {
-            true => anyhow::anyhow!(
-                "{listen} is taken, perhaps by another hub; `crossdock demo --listen 127.0.0.1:0` takes a free port"
-            ),
-            false => error,
-        }
+    run::start(loaded).await.map_err(|error| match run::is_taken(&error) {
+        true => anyhow::anyhow!(
+            "{listen} is taken, perhaps by another hub; `crossdock demo --listen 127.0.0.1:0` takes a free port"
+        ),
+        false => error,
     })
 }
 

@@ -1,7 +1,7 @@
 //! `crossdock run`: wires the configuration to the embedded store, the engine and the API, and runs until it is told to
 //! stop.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crossdock_api::ApiOptions;
@@ -42,9 +42,9 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Running> {
     let embedded = Embedded::open(&loaded.data, options(&loaded), clock.clone()).await?;
     warn_of_order(&loaded, &embedded);
     warn_of_lost_flows(&loaded, &embedded).await?;
-    let listener = TcpListener::bind(loaded.listen).await.with_context(|| {
-        format!("failed to listen on {}: is another hub running? choose another `listen`", loaded.listen)
-    })?;
+    let listener = TcpListener::bind(loaded.listen)
+        .await
+        .with_context(|| format!("failed to listen on {}", loaded.listen))?;
     let address = listener.local_addr().context("failed to read the address that the API listens on")?;
     let api = api_options(&loaded, descriptors::raise());
     let hub = Hub::start(loaded.plan, Arc::new(embedded.clone()), stores(&embedded), clock).await?;
@@ -52,6 +52,13 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Running> {
     let router = crossdock_api::router(hub.clone(), Arc::new(CloudEvents), api.clone());
     let server = tokio::spawn(crossdock_api::serve(listener, router, api, shutdown.clone()));
     Ok(Running { hub, address, embedded, server, shutdown })
+}
+
+/// Whether a hub did not start because another program listens at its address.
+pub fn is_taken(error: &anyhow::Error) -> bool {
+    let io =
+        |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    error.chain().any(|cause| io(cause) == Some(io::ErrorKind::AddrInUse))
 }
 
 fn api_options(loaded: &Loaded, descriptors: u64) -> ApiOptions {
@@ -146,8 +153,13 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     logs::init();
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for Ctrl-C")?;
-    let file = loaded.file.clone();
-    let running = start(loaded).await?;
+    let (file, listen) = (loaded.file.clone(), loaded.listen);
+    let running = start(loaded).await.map_err(|error| match is_taken(&error) {
+        true => anyhow::anyhow!(
+            "{listen} is taken, perhaps by another hub: end that one, or choose another `listen`"
+        ),
+        false => error,
+    })?;
     let (flows, connections) = (running.hub.flows().await?, running.hub.connections());
     tracing::info!(
         config = %file.display(),

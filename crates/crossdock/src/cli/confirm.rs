@@ -1,11 +1,12 @@
 //! Before something happens to many dead letters, a person sees how many and says yes.
 
+use crossdock_core::{GroupId, Selection};
 use serde_json::Value;
 
 use super::{
     age,
     args::Output,
-    client::Reply,
+    client::{Client, Reply},
     failure::{Code, Failure},
     screen::Screen,
     table::text,
@@ -27,13 +28,46 @@ pub fn preview(plan: &Reply, screen: &mut Screen) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks, unless there is nothing to ask about (a failure), nobody to ask (a failure too) or the answer is known.
+/// Fails if the plan has nothing, and says why.
+pub async fn something(plan: &Reply, selection: &Selection, client: &Client) -> Result<(), Failure> {
+    if count(&plan.value) > 0 {
+        return Ok(());
+    }
+    match selection.groups.as_slice() {
+        [group] if selection.ids.is_empty() && selection.events.is_empty() => {
+            Err(none_open(group, client).await?)
+        }
+        _ => Err(nothing_meant()),
+    }
+}
+
+/// Why a group has nothing to send again.
+pub async fn none_open(group: &GroupId, client: &Client) -> Result<Failure, Failure> {
+    let found = match client.get(&["failure-groups", group.as_str()], &[]).await {
+        Ok(found) => found.value,
+        Err(missing) if missing.code == Code::NotFound => {
+            let failure = Failure::new(Code::NotFound, format!("there is no group {group}"));
+            return Ok(failure.next("crossdock failures groups"));
+        }
+        Err(other) => return Err(other),
+    };
+    let left = found.get("count").and_then(Value::as_u64).map(age::count).unwrap_or_default();
+    Ok(match text(found.get("state")).as_str() {
+        "open" => nothing_meant(),
+        state => {
+            let message = format!("the group {group} has no open dead letter ({left} {state})");
+            Failure::new(Code::NotFound, message).next(format!("crossdock failures show {group}"))
+        }
+    })
+}
+
+fn nothing_meant() -> Failure {
+    Failure::new(Code::NotFound, "no open dead letter is meant by that").next("crossdock failures groups")
+}
+
+/// Asks, unless there is nobody to ask (a failure) or the answer is known.
 pub fn ask(plan: &Reply, done: &str, question: &str, yes: bool, screen: &mut Screen) -> Result<(), Failure> {
     let count = count(&plan.value);
-    if count == 0 {
-        return Err(Failure::new(Code::NotFound, "no open dead letter is meant by that")
-            .next("crossdock failures groups"));
-    }
     if yes {
         return Ok(());
     }

@@ -52,6 +52,7 @@ pub async fn failures(
                 confirm::preview(&plan, screen)?;
                 return Ok(Code::Ok);
             }
+            confirm::something(&plan, &selection, client).await?;
             confirm::ask(&plan, "given up", "Give them up?", act.yes, screen)?;
             let reply = client.discard(&selection, &act.reason.unwrap_or_default()).await?;
             screen.one(&reply)?;

@@ -1,6 +1,6 @@
 //! Commands that look at a hub: status, flows, connections, events. (And the two that pause and resume a connection.)
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     args::{ConnectionCommand, EventCommand, FlowCommand, Output},
@@ -24,6 +24,9 @@ pub async fn status(client: &Client, screen: &mut Screen) -> Result<Code, Failur
             screen.line(&details)?;
             for problem in problems.iter().flat_map(|list| list.as_array()).flatten() {
                 screen.line(&format!("! {}", text(Some(problem))))?;
+            }
+            if reply.value.get("dead").and_then(Value::as_u64) > Some(0) {
+                screen.suggest("crossdock failures groups");
             }
         }
     }

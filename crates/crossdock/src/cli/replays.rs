@@ -1,5 +1,6 @@
 //! `replay …`: dead letters are sent again.
 
+use crossdock_core::GroupId;
 use serde_json::{Value, json};
 
 use super::{
@@ -54,7 +55,12 @@ async fn test(
         (Some(id), _) => ("dead_letter", id),
         (None, group) => ("group", group.unwrap_or_default()),
     };
-    let reply = client.test(what, &id, reason).await?;
+    let reply = match client.test(what, &id, reason).await {
+        Err(missing) if missing.code == Code::NotFound && what == "group" => {
+            return Err(confirm::none_open(&GroupId::from(id), client).await?);
+        }
+        other => other?,
+    };
     screen.one(&reply)?;
     let delivered = reply.value.get("outcome").and_then(Value::as_str) == Some("delivered");
     Ok(if delivered { Code::Ok } else { Code::Failed })
@@ -75,6 +81,7 @@ async fn create(
         confirm::preview(&plan, screen)?;
         return Ok(Code::Ok);
     }
+    confirm::something(&plan, &selection, client).await?;
     confirm::ask(&plan, "sent again", "Replay them?", act.yes, screen)?;
     let reply = client.replay(&selection, rate, &act.reason.unwrap_or_default()).await?;
     let id = reply.value.get("id").and_then(Value::as_str).unwrap_or_default();

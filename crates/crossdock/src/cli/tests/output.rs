@@ -76,6 +76,16 @@ shows! {
     failures_discard_dry_run: [("POST /v1/replay-plans", 200, answers!("plan"))], "failures discard --all --dry-run";
     replay_test_that_is_delivered: [("POST /v1/replay-tests", 200, answers!("test_delivered"))], "replay test o-1";
     replay_test_that_fails: [("POST /v1/replay-tests", 200, answers!("test_failed"))], "replay test --group h3m8c2vv";
+    replay_test_of_a_group_that_is_done: [
+        ("POST /v1/replay-tests", 404, r#"{"status":404,"detail":"no open dead letter in the failure group `g1`"}"#),
+        ("GET /v1/failure-groups/g1", 200, r#"{"id":"g1","count":2,"state":"replayed"}"#)
+    ], "replay test --group g1";
+    replay_create_of_a_group_that_is_done: [
+        ("POST /v1/replay-plans", 200, answers!("plan_empty")),
+        ("GET /v1/failure-groups/g1", 200, r#"{"id":"g1","count":2,"state":"replayed"}"#)
+    ], "replay create --group g1 --reason renewed --yes";
+    replay_create_of_no_group: [("POST /v1/replay-plans", 200, answers!("plan_empty"))],
+        "replay create --group g1 --reason renewed --yes";
     replay_create: [("POST /v1/replay-plans", 200, answers!("plan")), ("POST /v1/replays", 202, answers!("replay"))],
         "replay create --group g7k2m4qz --rate 2000/s --reason renewed --yes --detach";
     replay_create_and_wait: [
