@@ -120,7 +120,7 @@ impl Decided {
         }
     }
 
-    /// Counts the try, writes its one wide log line and tells those who watch.
+    /// Counts the try, writes its one wide log line (a warning if it makes a dead letter) and tells those who watch.
     pub(crate) fn announce(&self, flow: &Flow, dead_letter: Option<&str>) {
         let Attempted { work, step, duration, .. } = &self.attempted;
         let (next, wait) = self.next();
@@ -130,27 +130,37 @@ impl Decided {
             Outcome::Failed => count(&flow.counters.failed_attempts),
         }
         let fault = self.fault.as_ref();
-        tracing::info!(
-            target: "crossdock::attempt",
-            flow = flow.plan.name.as_str(),
-            connection = flow.plan.connection.as_str(),
-            event_id = work.event.id,
-            event_type = work.event.kind,
-            position = %work.position,
-            attempt = self.n,
-            step,
-            duration_ms = millis(*duration),
-            status = self.attempted.status.or(fault.and_then(|fault| fault.status)),
-            class = fault.map(|fault| fault.class.as_str()),
-            code = fault.and_then(|fault| fault.code.as_deref()),
-            // What an expression says of its failure may quote the payload: it stands in the dead letter alone.
-            error = fault.filter(|fault| fault.class != Class::Bug).map(|fault| fault.message.as_str()),
-            next,
-            wait_ms = wait.map(millis),
-            replay = work.replay.as_ref().map(|ticket| ticket.replay.as_str()),
-            dead_letter,
-            "delivery attempted"
-        );
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::event!(
+                    target: "crossdock::attempt",
+                    tracing::Level::$level,
+                    flow = flow.plan.name.as_str(),
+                    connection = flow.plan.connection.as_str(),
+                    event_id = work.event.id,
+                    event_type = work.event.kind,
+                    position = %work.position,
+                    attempt = self.n,
+                    step,
+                    duration_ms = millis(*duration),
+                    status = self.attempted.status.or(fault.and_then(|fault| fault.status)),
+                    class = fault.map(|fault| fault.class.as_str()),
+                    code = fault.and_then(|fault| fault.code.as_deref()),
+                    // What an expression says of its failure may quote the payload: it stands in the dead letter alone.
+                    error = fault.filter(|fault| fault.class != Class::Bug).map(|fault| fault.message.as_str()),
+                    next,
+                    wait_ms = wait.map(millis),
+                    replay = work.replay.as_ref().map(|ticket| ticket.replay.as_str()),
+                    dead_letter,
+                    "delivery attempted"
+                )
+            };
+        }
+        // A level is fixed where an event is written: the one line has two places.
+        match self.decision {
+            Decision::DeadLetter(_) => line!(WARN),
+            _ => line!(INFO),
+        }
         flow.tell(|| Moment::Attempted {
             flow: flow.plan.name.clone(),
             connection: flow.plan.connection.clone(),

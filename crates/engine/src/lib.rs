@@ -50,5 +50,5 @@ pub use intake::{Answer, IntakeError};
 pub use plan::{ConnectionPlan, FieldPlan, FieldValue, FlowPlan, Order, Plan};
 pub use status::{ConnectionStatus, FlowStatus, Moment, Status};
 pub use stores::Stores;
-pub use trace::{DeliveryView, EventView};
+pub use trace::{DeliveryView, EventView, LastFailure};
 pub use wiring::StartError;

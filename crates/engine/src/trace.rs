@@ -1,10 +1,15 @@
 //! What became of an event, flow by flow.
 
-use crossdock_core::{FlowName, LetterState, LoggedEvent, StoreError};
+use crossdock_core::{
+    Attempt, Class, FlowName, HeldEvent, LetterState, LetterSummary, LoggedEvent, StoreError,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::hub::Hub;
+use crate::{
+    flow::{Admission, Flow},
+    hub::Hub,
+};
 
 /// An event and what became of it in each flow.
 #[derive(Debug, Clone)]
@@ -20,13 +25,78 @@ pub struct EventView {
 pub struct DeliveryView {
     /// The flow.
     pub flow: FlowName,
-    /// `pending` (in the broker or a lane), `held`, `dead`, `replaying`, `replayed`, `discarded`, or `done` (delivered, or
-    /// left out by the filter).
+    /// `pending` (in the broker or a lane), `held`, `dead`, `replaying`, `replayed`, `discarded`, `done` (delivered), or
+    /// `filtered` (left out). No record is kept of an event that is over and did not fail: `filtered` or `done` is what the
+    /// flow's filter says of it as it is now.
     pub state: &'static str,
-    /// When a held event is due.
+    /// How many tries there were; none where no record of them is kept.
+    pub attempts: Option<u32>,
+    /// How the last try failed.
+    pub last: Option<LastFailure>,
+    /// When the next attempt of a held event is due; none if it waits behind the earlier events of its key.
     pub due_at: Option<Timestamp>,
     /// The dead letter.
     pub dead_letter: Option<String>,
+}
+
+/// How the last try of a delivery failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastFailure {
+    /// When it was.
+    pub at: Timestamp,
+    /// The class of the failure.
+    pub class: Option<Class>,
+    /// The status that the other side answered with.
+    pub status: Option<u16>,
+    /// The other side's error code.
+    pub code: Option<String>,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl From<&Attempt> for LastFailure {
+    fn from(attempt: &Attempt) -> Self {
+        let Attempt { at, class, status, code, message, .. } = attempt.clone();
+        Self { at, class, status, code, message }
+    }
+}
+
+impl From<&LetterSummary> for LastFailure {
+    fn from(letter: &LetterSummary) -> Self {
+        let LetterSummary { failed_at, class, status, code, message, .. } = letter.clone();
+        Self { at: failed_at, class: Some(class), status, code, message }
+    }
+}
+
+impl DeliveryView {
+    fn held(flow: FlowName, row: &HeldEvent, dead_letter: Option<&LetterSummary>) -> Self {
+        let attempts = &row.held.attempts;
+        Self {
+            flow,
+            state: "held",
+            attempts: Some(attempts.iter().fold(0, |sum: u32, attempt| sum.saturating_add(attempt.times))),
+            last: attempts.last().map(LastFailure::from),
+            due_at: row.held.due,
+            dead_letter: dead_letter.map(|letter| letter.id.clone()),
+        }
+    }
+
+    fn dead(flow: FlowName, letter: &LetterSummary) -> Self {
+        // A replay that delivered it is not among the letter's tries.
+        let failed = letter.state != LetterState::Replayed;
+        Self {
+            flow,
+            state: if letter.state == LetterState::Open { "dead" } else { letter.state.as_str() },
+            attempts: failed.then_some(letter.attempts),
+            last: failed.then(|| letter.into()),
+            due_at: None,
+            dead_letter: Some(letter.id.clone()),
+        }
+    }
+
+    fn unrecorded(flow: FlowName, state: &'static str) -> Self {
+        Self { flow, state, attempts: None, last: None, due_at: None, dead_letter: None }
+    }
 }
 
 impl Hub {
@@ -44,25 +114,23 @@ impl Hub {
         let held = self.stores.held.of_event(&logged.position).await?;
         let dead = self.stores.dead_letters.of_event(&logged.position).await?;
         let mut views = Vec::new();
-        for flow in self.plan.flows.iter().filter(|flow| flow.topics.contains(&logged.position.topic)) {
-            let held = held.iter().find(|held| held.held.flow == flow.name);
-            let dead = dead.iter().find(|letter| letter.flow == flow.name);
-            let state = match (held, dead) {
-                (Some(_), _) => "held",
-                (None, Some(letter)) if letter.state == LetterState::Open => "dead",
-                (None, Some(letter)) => letter.state.as_str(),
-                (None, None) if self.stores.event_log.is_complete(&flow.name, &logged.position).await? => {
-                    "done"
-                }
-                (None, None) => "pending",
-            };
-            views.push(DeliveryView {
-                flow: flow.name.clone(),
-                state,
-                due_at: held.and_then(|held| held.held.due),
-                dead_letter: dead.map(|letter| letter.id.clone()),
+        for flow in self.flows.iter().filter(|flow| flow.plan.topics.contains(&logged.position.topic)) {
+            let name = flow.plan.name.clone();
+            let held = held.iter().find(|row| row.held.flow == name);
+            let dead = dead.iter().find(|letter| letter.flow == name);
+            views.push(match (held, dead) {
+                (Some(row), dead) => DeliveryView::held(name, row, dead),
+                (None, Some(letter)) => DeliveryView::dead(name, letter),
+                (None, None) => DeliveryView::unrecorded(name, self.unrecorded(flow, logged).await?),
             });
         }
         Ok(views)
+    }
+
+    async fn unrecorded(&self, flow: &Flow, logged: &LoggedEvent) -> Result<&'static str, StoreError> {
+        if !self.stores.event_log.is_complete(&flow.plan.name, &logged.position).await? {
+            return Ok("pending");
+        }
+        Ok(if matches!(flow.admit(&logged.event), Admission::Skip) { "filtered" } else { "done" })
     }
 }

@@ -5,3 +5,4 @@ mod gate;
 mod replays;
 mod retries;
 mod rig;
+mod trace;
