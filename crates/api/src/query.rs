@@ -6,7 +6,7 @@ use crossdock_core::PageRequest;
 use crate::{Problem, problem::shown};
 
 const LIMIT_DEFAULT: usize = 50;
-const LIMIT_MAX: usize = 1000;
+pub(crate) const LIMIT_MAX: usize = 1000;
 
 /// The parameters of a query.
 #[derive(Debug)]

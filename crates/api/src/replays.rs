@@ -67,8 +67,8 @@ pub(crate) async fn change(State(api): State<Arc<Api>>, Id(id): Id, request: Req
     json::ok(&api.hub.change_replay(&id, change, &act).await?)
 }
 
-/// `POST /v1/replay-tests` with `{"dead_letter": ID, "reason": …}` or `{"group": ID, …}` for the group's newest: sends
-/// one now and answers with the result of that try.
+/// `POST /v1/replay-tests` with `{"dead_letter": ID, "reason": …}` or `{"group": ID, …}` for the group's oldest open
+/// one: sends it now and answers with the result of that try.
 pub(crate) async fn test(State(api): State<Arc<Api>>, request: Request) -> Answer {
     let (headers, mut fields) = Fields::of(&api, request).await?;
     let letter = fields.text("dead_letter")?;
@@ -77,18 +77,27 @@ pub(crate) async fn test(State(api): State<Arc<Api>>, request: Request) -> Answe
     fields.finish()?;
     let letter = match (letter, group) {
         (Some(letter), None) => letter,
-        (None, Some(group)) => newest(&api, group).await?,
+        (None, Some(group)) => oldest(&api, group).await?,
         _ => return Err(Problem::malformed("", "say which to send: `dead_letter` or `group`")),
     };
     let act = act(&headers, reason, Touches::One)?;
     json::ok(&api.hub.test_replay(&letter, &act).await?)
 }
 
-async fn newest(api: &Api, group: String) -> Result<String, Problem> {
+/// The open dead letter of the group that failed first: with it, the order within a key is kept. Lists begin with the newest,
+/// so it stands at the end of the last page.
+async fn oldest(api: &Api, group: String) -> Result<String, Problem> {
     let selection = Selection { groups: vec![GroupId::from(group.clone())], ..Selection::default() };
-    let newest = api.hub.dead_letters().list(&selection, PageRequest::first(1)).await?.items.pop();
-    let newest = newest.ok_or_else(|| Problem::not_found("open dead letter in the failure group", &group))?;
-    Ok(newest.id)
+    let mut request = PageRequest::first(query::LIMIT_MAX);
+    let mut oldest = None;
+    loop {
+        let page = api.hub.dead_letters().list(&selection, request).await?;
+        oldest = page.items.into_iter().next_back().or(oldest);
+        let Some(next) = page.next else { break };
+        request = PageRequest { limit: query::LIMIT_MAX, cursor: Some(next) };
+    }
+    let oldest = oldest.ok_or_else(|| Problem::not_found("open dead letter in the failure group", &group))?;
+    Ok(oldest.id)
 }
 
 fn state(name: &str) -> Result<ReplayState, String> {

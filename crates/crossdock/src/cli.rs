@@ -9,6 +9,7 @@ mod args;
 mod client;
 mod columns;
 mod confirm;
+mod deliveries;
 mod details;
 mod failure;
 mod failures;

@@ -268,7 +268,7 @@ pub enum ReplayCommand {
         /// The id of a dead letter or of its event
         #[arg(required_unless_present = "group")]
         id: Option<String>,
-        /// The newest dead letter of this failure group
+        /// The oldest open dead letter of this failure group
         #[arg(long, value_name = "ID", conflicts_with = "id")]
         group: Option<String>,
         /// Why; kept with your name

@@ -9,6 +9,7 @@ pub const FLOWS: &[Column] = &[
     column("STATE", "/state", Show::Name),
     column("DELIVERED", "/delivered", Show::Count),
     column("PENDING", "/pending", Show::Count).if_it_fits(),
+    column("FILTERED", "/filtered", Show::Count).if_it_fits(),
     column("HELD", "/held", Show::Count),
     column("DEAD", "/dead", Show::Count),
 ];
@@ -36,7 +37,8 @@ pub const EVENTS: &[Column] = &[
 pub const DELIVERIES: &[Column] = &[
     column("FLOW", "/flow", Show::Name),
     column("STATE", "/state", Show::Name),
-    column("DUE", "/due_at", Show::Moment),
+    column("NEXT", "/due_at", Show::Moment),
+    column("WHY", "/why", Show::Text),
     column("DEAD LETTER", "/dead_letter", Show::Name),
 ];
 
@@ -87,7 +89,6 @@ pub const REPLAYS: &[Column] = &[
 pub fn of(field: &str) -> Option<&'static [Column]> {
     match field {
         "attempts" => Some(ATTEMPTS),
-        "deliveries" => Some(DELIVERIES),
         "others" => Some(EVENTS),
         "samples" => Some(LETTERS),
         _ => None,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{age, columns, screen::Screen, table};
+use super::{age, columns, deliveries, screen::Screen, table};
 use crate::safe;
 
 /// The fields of a thing, in the order of the API.
@@ -42,7 +42,9 @@ fn is_payload(name: &str) -> bool {
 fn is_flat(name: &str, value: &Value) -> bool {
     match value {
         Value::Object(fields) => fields.is_empty() && !is_payload(name),
-        Value::Array(items) => !items.iter().any(Value::is_object) && !is_payload(name),
+        Value::Array(items) => {
+            !items.iter().any(Value::is_object) && !is_payload(name) && name != "deliveries"
+        }
         _ => true,
     }
 }
@@ -66,6 +68,9 @@ fn pairs(fields: &[(&String, &Value)], screen: &Screen) -> String {
 }
 
 fn list(name: &str, items: &[Value], screen: &Screen) -> String {
+    if name == "deliveries" {
+        return deliveries::render(items, screen);
+    }
     match columns::of(name) {
         Some(columns) => table::render(items, columns, screen),
         None => table_of_all_fields(items, screen),

@@ -61,6 +61,8 @@ shows! {
     event_list_of_none: [("GET /v1/events?topic=orders&limit=50", 200, answers!("nothing"))],
         "event list --topic orders";
     event_show: [("GET /v1/events/o-1", 200, answers!("event"))], "event show o-1";
+    event_show_where_no_flow_reads: [("GET /v1/events/o-1", 200, r#"{"id":"o-1","topic":"orders","deliveries":[],"others":[]}"#)],
+        "event show o-1";
     failures_groups: [("GET /v1/failure-groups?limit=50", 200, answers!("groups"))], "failures groups";
     failures_groups_of_none: [("GET /v1/failure-groups?flow=a&class=bug&state=replayed&limit=50", 200, answers!("nothing"))],
         "failures groups --flow a --class bug --state replayed";
