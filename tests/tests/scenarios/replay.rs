@@ -106,8 +106,11 @@ async fn what_fails_again_is_dead_again_and_a_test_of_one_tells_at_once() {
     hub.wait_until("/v1/status", |status| status["dead"] == 3).await.expect("all are dead");
     let group = hub.get("/v1/failure-groups").await.expect("groups")["items"][0]["id"].clone();
     let test = json!({ "group": group, "reason": "is it mended?" });
+    let letters = hub.get("/v1/dead-letters").await.expect("letters");
+    let oldest = letters["items"].as_array().and_then(|letters| letters.last()).expect("three")["id"].clone();
     let failed = hub.post("/v1/replay-tests", &test).await.expect("a result");
     assert_eq!((&failed["outcome"], &failed["attempt"]["status"]), (&json!("failed"), &json!(422)));
+    assert_eq!(failed["dead_letter"], oldest);
 
     let job = replay_all(&hub, None).await;
     let path = format!("/v1/replays/{}", job["id"].as_str().expect("an id"));
