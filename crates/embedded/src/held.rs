@@ -106,8 +106,13 @@ impl Inner {
     ) -> Result<Vec<HeldEvent>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM held {select}"));
         let query = values.iter().fold(sqlx::query(sql), |query, value| query.bind(*value));
-        let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::store_error(doing, error))?;
-        rows.iter().map(|row| read(&self.catalog, row)).collect()
+        rows::page(
+            query.fetch(&self.readers),
+            |row| read(&self.catalog, row),
+            |held| held.held.event.weight(),
+        )
+        .await
+        .map_err(|failure| failure.into_store_error(doing))
     }
 }
 

@@ -1,8 +1,9 @@
 //! One process at a time owns a data directory.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{Read, Write},
+    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -17,7 +18,9 @@ pub(crate) struct Lock {
 impl Lock {
     /// Locks the directory, which is created if it is not there.
     pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
-        fs::create_dir_all(directory).map_err(|source| OpenError::unusable(directory, source))?;
+        // Payloads and dead letters are for the hub's user alone. A folder that is there keeps its mode.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|source| OpenError::unusable(directory, source))?;
         let path = directory.join("lock");
         let unusable = |source| OpenError::unusable(&path, source);
         let mut file = OpenOptions::new()

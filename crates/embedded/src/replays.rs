@@ -15,6 +15,7 @@ use crate::{
     errors,
     letters::{self, LetterNumber},
     place::{moment, nanoseconds},
+    rows,
     rows::Columns,
     selection,
     task::Failure,
@@ -76,10 +77,10 @@ impl Replays for Embedded {
             .bind(id)
             .bind(i64::try_from(from).unwrap_or(i64::MAX))
             .bind(limit as i64)
-            .fetch_all(&self.inner.readers)
+            .fetch(&self.inner.readers);
+        rows::page(rows, |row| item(&self.inner.catalog, id, row), |item| item.letter.event.weight())
             .await
-            .map_err(|error| errors::store_error("reading the items of a replay", error))?;
-        rows.iter().map(|row| item(&self.inner.catalog, id, row)).collect()
+            .map_err(|failure| failure.into_store_error("reading the items of a replay"))
     }
 
     async fn change(&self, id: &str, state: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError> {
@@ -109,7 +110,7 @@ impl Inner {
     async fn replays(
         &self,
         select: &str,
-        bind: impl FnOnce(crate::rows::Bound) -> crate::rows::Bound,
+        bind: impl FnOnce(rows::Bound) -> rows::Bound,
     ) -> Result<Vec<(i64, Replay)>, StoreError> {
         let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM replays {select}"));
         let rows = bind(sqlx::query(sql))

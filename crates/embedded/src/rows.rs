@@ -1,13 +1,14 @@
 //! Statements over several rows: one trip to SQLite's thread instead of many.
 
 use crossdock_core::StoreError;
+use futures::{Stream, TryStreamExt};
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Decode, Row, Sqlite, SqliteConnection, Type,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use crate::errors;
+use crate::{errors, task::Failure};
 
 /// Rows in one statement. Few sizes, so that each statement is prepared once and found again.
 const SIZES: [usize; 4] = [64, 16, 4, 1];
@@ -32,6 +33,26 @@ impl Columns for SqliteRow {
     {
         self.try_get(index).map_err(|error| errors::damaged(&errors::text(&error)))
     }
+}
+
+/// The bytes of events after which a page ends, however many rows were asked for.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Reads rows until there are no more or the page is full; one row at least, if there is any.
+pub(crate) async fn page<T>(
+    mut rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+    read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+    weight: impl Fn(&T) -> usize,
+) -> Result<Vec<T>, Failure> {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while bytes < PAGE_BYTES
+        && let Some(row) = rows.try_next().await?
+    {
+        let item = read(&row)?;
+        bytes += weight(&item);
+        page.push(item);
+    }
+    Ok(page)
 }
 
 /// `head VALUES (?,…),… tail`, in chunks. `bind` adds the `columns` values of one row.

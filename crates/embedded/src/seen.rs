@@ -94,6 +94,12 @@ impl Recent {
         self.0.lock().expect("no holder of this lock panics")
     }
 
+    /// About what the run will take in the file that these ids become: entries on pages that are half full, and a filter.
+    pub(crate) fn run_bytes(&self) -> usize {
+        const AN_ID: usize = 2 * ENTRY_BYTES + Filter::BITS_AN_ENTRY.div_ceil(8);
+        self.lock().len() * AN_ID + (64 << 10)
+    }
+
     fn find(&self, id_hash: u64) -> Vec<Place> {
         self.lock().iter().filter(|(id, _)| id.id == id_hash).map(|(_, place)| *place).collect()
     }

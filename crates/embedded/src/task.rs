@@ -17,6 +17,16 @@ pub(crate) enum Failure {
     Refused(StoreError),
 }
 
+impl Failure {
+    /// The error of a port.
+    pub(crate) fn into_store_error(self, doing: &'static str) -> StoreError {
+        match self {
+            Self::Sql(error) => errors::store_error(doing, error),
+            Self::Refused(error) => error,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)

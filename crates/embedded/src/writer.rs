@@ -165,6 +165,10 @@ impl Writer {
                 self.housekeeping().await;
             }
         };
+        // The last commit may have failed for the sake of others; what is finished needs no room.
+        if !self.unwritten.is_empty() {
+            self.commit(Vec::new(), true).await;
+        }
         self.close().await;
         requests.close();
         while let Ok(request) = requests.try_recv() {
@@ -340,7 +344,8 @@ impl Writer {
         }
         self.stage(connection, commit).await?;
         let now = nanoseconds(self.clock.now());
-        let full = self.recent.lock().len() >= self.options.recent_ids_max;
+        // With new events only, for which room was found: what was accepted never has to wait for a run to fit.
+        let full = self.recent.lock().len() >= self.options.recent_ids_max && !commit.staged.is_empty();
         if full || !commit.merges.is_empty() {
             // Before this commit's events are in the file: their ids are not in `recent` yet.
             commit.merged = recent::merge(connection, &self.runs, &self.recent, now).await?;
@@ -372,8 +377,8 @@ impl Writer {
         commit: &mut Commit,
     ) -> Result<(), sqlx::Error> {
         if !commit.appends.is_empty() || self.room.is_file_full() {
-            let bytes = commit.appends.iter().map(|append| append.bytes).sum();
-            self.room.look_at_file(connection, bytes).await?;
+            let bytes: usize = commit.appends.iter().map(|append| append.bytes).sum();
+            self.room.look_at_file(connection, bytes + self.recent.run_bytes()).await?;
         }
         // A failed write says nothing about this one.
         let refusal = self.room.full().map(PublishError::Unavailable);

@@ -143,3 +143,29 @@ async fn a_file_without_any_room_still_settles_what_needs_none() {
     assert_eq!(unfinished(&store).await.into_iter().collect::<Vec<_>>(), ["more"]);
     store.close().await;
 }
+
+#[tokio::test]
+async fn many_small_events_leave_room_for_their_ids_so_that_the_log_can_be_dropped() {
+    let (folder, clock) = (tempfile::tempdir().expect("a folder"), Arc::new(ManualClock::new()));
+    // As in a release build: no run is written before the limit is met.
+    let options =
+        Options { recent_ids_max: 1 << 17, groups: Vec::new(), topics: vec![orders()], ..limited(16 << 20) };
+    let store = open_at(folder.path(), options, &clock).await;
+    let mut taken = 0;
+    loop {
+        let events = (0..1000).map(|n| event(&format!("e{}", taken + n), 40)).collect();
+        let answers = store.append(&orders(), events).await;
+        if answers.iter().any(|answer| matches!(answer, Err(PublishError::Unavailable(_)))) {
+            break;
+        }
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Published::New(_)))), "{:?}", answers[0]);
+        taken += 1000;
+    }
+    assert!(taken > 10_000, "{taken} events fit");
+    clock.advance(2 * DAY);
+    eventually("there is room again", async || store.refusal().is_none()).await;
+    put(&store, "more").await;
+    assert_eq!(append(&store, event("e5", 40)).await, Ok(Published::Duplicate), "the ids were not lost");
+    store.close().await;
+    assert!(size(folder.path()) <= 16 << 20);
+}
