@@ -323,3 +323,28 @@ async fn the_tutorials_file_is_right_and_each_missing_variable_is_told_with_its_
         json.json()["items"].as_array().expect("items").iter().map(|item| item["code"].clone()).collect();
     assert_eq!((json.code, codes), (Some(1), vec![json!("missing_variable"), json!("missing_variable")]));
 }
+
+#[tokio::test]
+async fn an_event_shows_its_tries_what_it_waits_for_and_what_the_filter_left_out() {
+    let sink = sink().await;
+    let extra = "    filter: .seq < 9\n    retry: { schedule: [1h] }\n";
+    let setup = Setup::new(&config(&sink, extra)).expect("a folder");
+    let hub = setup.start().await.expect("the hub starts");
+    sink.script().push(Rule::any(), Answer::status(503));
+    let order = |id: &str, seq: u64| event(id, "k", &json!({ "key": "k", "seq": seq }));
+    publish(&hub, "orders", &[order("head", 1), order("behind", 2), order("other", 9)]).await;
+    for (id, state) in [("head", "held"), ("behind", "held"), ("other", "filtered")] {
+        let is_so = |event: &Value| event["deliveries"][0]["state"] == state;
+        hub.wait_until(&format!("/v1/events/{id}"), is_so).await.expect("it comes to that");
+    }
+    for (id, why) in [
+        ("head", "1 try, last: transient 503"),
+        ("behind", "waits behind the earlier events of its key"),
+        ("other", "the flow's filter, as it is now, leaves it out"),
+    ] {
+        let shown = ask(&setup, &hub, &format!("event show {id}")).await;
+        assert!(shown.out.contains(why), "{id}: {}{}", shown.out, shown.err);
+    }
+    let flows = ask(&setup, &hub, "flow list").await;
+    assert!(flows.out.contains("FILTERED"), "{}", flows.out);
+}
