@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// Sets logging up for the life of the process.
 ///
 /// `CROSSDOCK_LOG` chooses what is written, for example `warn` or `info,crossdock::attempt=warn` (which leaves out the line
-/// per attempt). Default `info`.
+/// per attempt but for those that make a dead letter). Default `info`.
 pub fn init() {
     let logs = fmt().with_env_filter(filter("info")).with_writer(stderr);
     if stderr().is_terminal() {
@@ -20,9 +20,12 @@ pub fn init() {
     }
 }
 
-/// The same for a command that draws on the terminal: it gets the lines and decides where they go. Default `warn`.
+/// The same for a command that draws on the terminal: it gets the lines and decides where they go. Default `warn`,
+/// without the line of an attempt that makes a dead letter: such a command shows those itself.
 pub fn init_into(lines: Sender<String>) {
-    let logs = fmt().with_env_filter(filter("warn")).with_writer(move || Lines(lines.clone()));
+    let logs = fmt()
+        .with_env_filter(filter("warn,crossdock::attempt=error"))
+        .with_writer(move || Lines(lines.clone()));
     logs.with_target(false).with_ansi(false).compact().init();
 }
 
