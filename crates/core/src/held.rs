@@ -74,8 +74,9 @@ pub trait HeldEvents: Send + Sync {
     /// gets a due time (now) if it had none, which heals a head lost between two steps of a worker that died.
     async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Vec<HeldKey>, StoreError>;
 
-    /// Events with a due time until and at `until` by ascending (`due`, `id`), at most `limit`, beyond the pair `after`.
-    /// Events behind a head have none and are not among them.
+    /// Events with a due time until and at `until` by ascending (`due`, `id`), beyond the pair `after`: at most `limit`, and
+    /// fewer where they are large; empty only when there is none. Events behind a head have no due time and are not among
+    /// them.
     async fn due(
         &self,
         flow: &FlowName,
@@ -85,7 +86,8 @@ pub trait HeldEvents: Send + Sync {
         limit: usize,
     ) -> Result<Vec<HeldEvent>, StoreError>;
 
-    /// Events of one key with an id above `after`, in order, at most `limit`; with or without a due time.
+    /// Events of one key with an id above `after`, in order, with or without a due time: at most `limit`, and fewer where they
+    /// are large; empty only when there is none.
     async fn behind(
         &self,
         flow: &FlowName,

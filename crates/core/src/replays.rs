@@ -141,8 +141,8 @@ pub trait Replays: Send + Sync {
     /// life had in its lanes of a replay that was cancelled meanwhile is given back by then, as [`Replays::change`] says.
     async fn unfinished(&self) -> Result<Vec<Replay>, StoreError>;
 
-    /// Items that are pending and not held, in order, with a number of at least `from`, at most `limit`, in whatever state
-    /// the replay is; none for one that is not there.
+    /// Items that are pending and not held, in order, with a number of at least `from`, in whatever state the replay is: at
+    /// most `limit`, and fewer where they are large; empty only when there is none, or no such replay.
     async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError>;
 
     /// Pauses or resumes a replay, or cancels it: pending items that are not held become open dead letters again and

@@ -16,7 +16,7 @@ use crate::{
     errors, pack,
     place::{Part, Place, moment, nanoseconds},
     replays,
-    rows::{self, Columns},
+    rows::{self, Columns, PAGE_BYTES},
     task::Failure,
 };
 
@@ -46,7 +46,7 @@ impl HeldEvents for Embedded {
         let select = "WHERE flow = ? AND part = ? AND due IS NOT NULL AND due <= ? AND (due, id) > (?, ?)
                       ORDER BY due, id LIMIT ?";
         let values = [flow, part, nanoseconds(until), after, id, limit as i64];
-        self.inner.held("reading due events", select, &values).await
+        self.inner.held("reading due events", select, &values, PAGE_BYTES).await
     }
 
     async fn behind(
@@ -60,7 +60,7 @@ impl HeldEvents for Embedded {
         let Some((flow, part)) = self.inner.find(flow, partition) else { return Ok(Vec::new()) };
         let select = "WHERE flow = ? AND part = ? AND key_hash = ? AND id > ? ORDER BY id LIMIT ?";
         let values = [flow, part, key_hash as i64, after, limit as i64];
-        self.inner.held("reading the events of a key", select, &values).await
+        self.inner.held("reading the events of a key", select, &values, PAGE_BYTES).await
     }
 
     async fn count(&self, flow: &FlowName) -> Result<(u64, Option<Timestamp>), StoreError> {
@@ -76,7 +76,9 @@ impl HeldEvents for Embedded {
 
     async fn of_event(&self, position: &Position) -> Result<Vec<HeldEvent>, StoreError> {
         let Some(place) = self.inner.catalog.place(position) else { return Ok(Vec::new()) };
-        self.inner.held("reading the held deliveries of an event", "WHERE place = ?", &[place.0]).await
+        let doing = "reading the held deliveries of an event";
+        // All of them: one a flow.
+        self.inner.held(doing, "WHERE place = ?", &[place.0], usize::MAX).await
     }
 }
 
@@ -103,13 +105,15 @@ impl Inner {
         doing: &'static str,
         select: &str,
         values: &[i64],
+        bytes_max: usize,
     ) -> Result<Vec<HeldEvent>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM held {select}"));
         let query = values.iter().fold(sqlx::query(sql), |query, value| query.bind(*value));
         rows::page(
             query.fetch(&self.readers),
+            bytes_max,
             |row| read(&self.catalog, row),
-            |held| held.held.event.weight(),
+            |held| held.held.event.weight() + attempts_weight(&held.held.attempts),
         )
         .await
         .map_err(|failure| failure.into_store_error(doing))
@@ -262,6 +266,15 @@ pub(crate) async fn remove(connection: &mut SqliteConnection, held: &[HeldId]) -
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// About what attempts take in memory.
+pub(crate) fn attempts_weight(attempts: &[Attempt]) -> usize {
+    let texts = |attempt: &Attempt| {
+        let texts = [&attempt.request, &attempt.code, &attempt.excerpt, &attempt.replay];
+        attempt.message.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    };
+    attempts.iter().map(|attempt| size_of::<Attempt>() + texts(attempt)).sum()
 }
 
 /// Attempts as they are stored.

@@ -12,7 +12,7 @@ use crate::{
     catalog::{Catalog, SharedCatalog},
     cursor,
     dead_letters::{self, LETTER},
-    errors,
+    errors, held,
     letters::{self, LetterNumber},
     place::{moment, nanoseconds},
     rows,
@@ -78,7 +78,7 @@ impl Replays for Embedded {
             .bind(i64::try_from(from).unwrap_or(i64::MAX))
             .bind(limit as i64)
             .fetch(&self.inner.readers);
-        rows::page(rows, |row| item(&self.inner.catalog, id, row), |item| item.letter.event.weight())
+        rows::page(rows, rows::PAGE_BYTES, |row| item(&self.inner.catalog, id, row), weight)
             .await
             .map_err(|failure| failure.into_store_error("reading the items of a replay"))
     }
@@ -147,6 +147,12 @@ fn item(catalog: &Catalog, replay: &str, row: &SqliteRow) -> Result<ReplayItem, 
         ticket: ReplayTicket { replay: replay.to_owned(), item, letter: letter.id.clone() },
         letter,
     })
+}
+
+fn weight(item: &ReplayItem) -> usize {
+    let letter = &item.letter;
+    let request = letter.request.as_ref().map_or(0, |request| request.body.len());
+    letter.event.weight() + request + held::attempts_weight(&letter.attempts)
 }
 
 async fn create(

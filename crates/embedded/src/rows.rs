@@ -35,17 +35,18 @@ impl Columns for SqliteRow {
     }
 }
 
-/// The bytes of events after which a page ends, however many rows were asked for.
-const PAGE_BYTES: usize = 1 << 20;
+/// The bytes after which a page ends, however many rows were asked for.
+pub(crate) const PAGE_BYTES: usize = 1 << 20;
 
-/// Reads rows until there are no more or the page is full; one row at least, if there is any.
+/// Reads rows until there are no more or they weigh `bytes_max` or more; one row at least, if there is any.
 pub(crate) async fn page<T>(
     mut rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+    bytes_max: usize,
     read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
     weight: impl Fn(&T) -> usize,
 ) -> Result<Vec<T>, Failure> {
     let (mut page, mut bytes) = (Vec::new(), 0);
-    while bytes < PAGE_BYTES
+    while bytes < bytes_max
         && let Some(row) = rows.try_next().await?
     {
         let item = read(&row)?;

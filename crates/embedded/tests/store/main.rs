@@ -7,5 +7,6 @@ mod closing;
 mod commits;
 mod damage;
 mod folder;
+mod pages;
 mod retention;
 mod room;
