@@ -254,7 +254,7 @@ impl From<StoreError> for Problem {
                 Kind::UNAVAILABLE
             }
             StoreError::NotFound { .. } => Kind::NOT_FOUND,
-            StoreError::Conflict(_) => Kind::CONFLICT,
+            StoreError::Conflict(_) | StoreError::Fenced(_) => Kind::CONFLICT,
             StoreError::BadCursor => {
                 return Self::malformed("?cursor", "the cursor is not one that was given out");
             }

@@ -71,8 +71,58 @@ impl Event {
         Ok(())
     }
 
-    /// The text attributes that are set, by their CloudEvents names.
-    fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// An event from its attributes under their CloudEvents names and its data: what the bindings of Kafka and AMQP read.
+    /// `specversion` is passed over; a name that CloudEvents does not know is an extension; of a name that comes twice the
+    /// last one counts.
+    pub fn from_attributes(
+        attributes: impl IntoIterator<Item = (String, String)>,
+        data: Bytes,
+    ) -> Result<Self, EventError> {
+        let mut event = Self {
+            id: String::new(),
+            source: String::new(),
+            kind: String::new(),
+            subject: None,
+            time: None,
+            content_type: None,
+            schema: None,
+            key: None,
+            extensions: Vec::new(),
+            data,
+        };
+        for (name, value) in attributes {
+            event.set(name, value)?;
+        }
+        event.validate()?;
+        Ok(event)
+    }
+
+    fn set(&mut self, name: String, value: String) -> Result<(), EventError> {
+        match name.as_str() {
+            "specversion" => {}
+            "id" => self.id = value,
+            "source" => self.source = value,
+            "type" => self.kind = value,
+            "subject" => self.subject = Some(value),
+            "datacontenttype" => self.content_type = Some(value),
+            "dataschema" => self.schema = Some(value),
+            "partitionkey" => self.key = Some(value),
+            "time" => match value.parse() {
+                Ok(time) => self.time = Some(time),
+                Err(_) => {
+                    return Err(EventError { attribute: name, problem: "is not a time as RFC 3339 has it" });
+                }
+            },
+            _ => match self.extensions.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, before)) => *before = value,
+                None => self.extensions.push((name, value)),
+            },
+        }
+        Ok(())
+    }
+
+    /// The text attributes that are set, by their CloudEvents names; [`Event::time`] is not among them.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
         let required = [("id", &self.id), ("source", &self.source), ("type", &self.kind)];
         let optional = [
             ("subject", &self.subject),
@@ -98,6 +148,25 @@ const REQUIRED: [&str; 3] = ["id", "source", "type"];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_read_from_its_attributes() {
+        let event = Event {
+            subject: Some("s".to_owned()),
+            time: Some("2026-01-02T03:04:05.678Z".parse().expect("a time")),
+            key: Some("k".to_owned()),
+            extensions: vec![("traceparent".to_owned(), "00-1-2-01".to_owned())],
+            ..event()
+        };
+        let mut attributes: Vec<(String, String)> =
+            event.attributes().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        attributes.push(("time".to_owned(), event.time.expect("it was set").to_string()));
+        attributes.push(("specversion".to_owned(), "1.0".to_owned()));
+        assert_eq!(Event::from_attributes(attributes.clone(), event.data.clone()), Ok(event.clone()));
+        attributes.retain(|(name, _)| name != "source");
+        let refused = Event::from_attributes(attributes, event.data.clone()).expect_err("it has no source");
+        assert_eq!(refused.attribute, "source");
+    }
 
     fn event() -> Event {
         Event {

@@ -33,10 +33,13 @@ mod connector;
 mod spec;
 
 mod act;
+mod checkpoints;
 mod connections;
 mod dead_letters;
 mod event_log;
+mod finding;
 mod held;
+mod leases;
 mod outbox;
 mod page;
 mod replays;
@@ -50,6 +53,7 @@ pub use broker::{
     Settle, Signal, Subscription,
 };
 pub use chain::chain;
+pub use checkpoints::Checkpoints;
 pub use circuit::{Admitted, Circuit, CircuitPolicy};
 pub use clock::{Clock, SystemClock, span};
 pub use completed::Completed;
@@ -65,11 +69,15 @@ pub use event::{Event, EventError};
 pub use event_log::{EventLog, EventSummary, LoggedEvent};
 pub use failpoint::failpoint;
 pub use fault::{Class, Fault, Wait};
+pub use finding::{Finding, Severity};
 pub use fingerprint::Fingerprint;
 pub use held::{HeldEvent, HeldEvents, HeldId, HeldKey, HeldReason, NewHeld};
 pub use id::time_ordered_id;
+pub use leases::{Epoch, Holdings, Lease, Leases, WorkerId};
 pub use names::{ConnectionName, FlowName, NameError, Offset, Position, Topic, hash_key, partition_of};
-pub use outbox::Outbox;
+pub use outbox::{
+    Outbox, OutboxEvent, OutboxLog, OutboxPage, OutboxReader, OutboxStatus, PageMark, RefusedEvent,
+};
 pub use page::{Cursor, Page, PageRequest};
 pub use replays::{ItemState, NewReplay, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays};
 pub use retry::{Decision, Jitter, RetryPolicy, Schedule};

@@ -25,6 +25,9 @@ pub enum StoreError {
     /// The cursor is not one that we gave out.
     #[error("the cursor is not valid")]
     BadCursor,
+    /// Another worker owns this by now: nothing was changed, and nothing that the former owner has in hand counts any more.
+    #[error("{0} has another owner by now")]
+    Fenced(String),
     /// What is stored cannot be read: the file is damaged. Nothing is overwritten.
     #[error("the store is damaged: {0}")]
     Damaged(String),

@@ -1,0 +1,1 @@
+//! Kafka behind the broker port: publishes, subscribes, settles, owns partitions by consumer group.

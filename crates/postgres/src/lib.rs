@@ -1,0 +1,1 @@
+//! Postgres behind every store port, and the outbox that applications write to.
