@@ -8,6 +8,7 @@ mod connections;
 mod duration;
 mod expression;
 mod flows;
+mod limits;
 mod load;
 mod place;
 mod problem;
@@ -15,8 +16,11 @@ mod reader;
 mod reference;
 mod render;
 mod retry;
+mod server;
+mod servers;
 mod settings;
 mod target;
+mod topics;
 mod yaml;
 
 #[cfg(test)]
@@ -28,3 +32,5 @@ pub use duration::{DURATION_HELP, RATE_HELP, duration, rate};
 pub use load::{Loaded, load};
 pub use problem::Problems;
 pub use render::Look;
+pub use servers::{Carrier, Store};
+pub use topics::TopicPlan;

@@ -16,7 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Loaded, descriptors, drain, logs};
+use crate::{
+    config::{Loaded, TopicPlan},
+    descriptors, drain, logs,
+};
 
 /// How long deliveries that are out may take to finish once the hub is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -78,19 +81,15 @@ fn api_options(loaded: &Loaded, descriptors: u64) -> ApiOptions {
 fn options(loaded: &Loaded) -> Options {
     let defaults = Options::default();
     let flows = &loaded.plan.flows;
-    let mut topics = loaded.plan.topics.clone();
-    topics.extend(flows.iter().flat_map(|flow| flow.topics.iter().cloned()));
-    topics.sort_unstable();
-    topics.dedup();
-    let single = flows.iter().filter(|flow| flow.orders_across_keys());
+    let own = |topic: &TopicPlan| Some((topic.topic.clone(), topic.partitions?));
     Options {
-        single: single.flat_map(|flow| flow.topics.iter().cloned()).collect(),
-        partitions: loaded.partitions.unwrap_or(defaults.partitions),
-        retention: loaded.retention.unwrap_or(defaults.retention),
+        partitions_of: loaded.topics.iter().filter_map(own).collect(),
+        partitions: loaded.shape.partitions.unwrap_or(defaults.partitions),
+        retention: loaded.shape.retention.unwrap_or(defaults.retention),
         dedupe_window: loaded.dedupe_window.unwrap_or(defaults.dedupe_window),
         event_bytes_max: loaded.limits.body_bytes_max + ATTRIBUTES_BYTES_MAX,
         file_bytes_max: loaded.limits.data_bytes_max,
-        topics,
+        topics: loaded.topics.iter().map(|topic| topic.topic.clone()).collect(),
         groups: flows.iter().map(|flow| (flow.name.clone(), flow.topics.clone())).collect(),
         ..defaults
     }

@@ -10,8 +10,8 @@ pub struct Options {
     /// Partitions of a topic that is new. A topic keeps the number that it was born with, since another number would
     /// send a key to another partition and break its order. Default 4.
     pub partitions: u32,
-    /// Topics that get a single partition when they are new, so that all of their events are in one order.
-    pub single: Vec<Topic>,
+    /// Topics that get another number of partitions when they are new; with 1, all of their events are in one order.
+    pub partitions_of: Vec<(Topic, u32)>,
     /// Topics that take events, besides those of the groups.
     pub topics: Vec<Topic>,
     /// Groups with their topics. A group that is new begins with the first event after this opening; events are kept
@@ -48,7 +48,7 @@ impl Default for Options {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {
             partitions: 4,
-            single: Vec::new(),
+            partitions_of: Vec::new(),
             topics: Vec::new(),
             groups: Vec::new(),
             event_bytes_max: 1 << 20,
@@ -72,7 +72,9 @@ impl Options {
         let mut topics: Vec<Topic> = self.topics.iter().chain(of_groups).cloned().collect();
         topics.sort_unstable();
         topics.dedup();
-        let partitions = |topic: &Topic| if self.single.contains(topic) { 1 } else { self.partitions.max(1) };
+        let own = |topic: &Topic| self.partitions_of.iter().find(|(named, _)| named == topic);
+        let partitions =
+            |topic: &Topic| own(topic).map_or(self.partitions, |(_, partitions)| *partitions).max(1);
         topics.into_iter().map(|topic| (topic.clone(), partitions(&topic))).collect()
     }
 }

@@ -7,7 +7,7 @@ use super::{
     connections::Known,
     problem::{Problem, code},
     reader::{Fields, Reader, choices},
-    yaml::{Entry, Node},
+    yaml::{Entry, Node, Span},
 };
 
 impl Reader<'_> {
@@ -139,13 +139,18 @@ impl Reader<'_> {
 
     fn topic(&mut self, node: &Node) -> Option<Topic> {
         let written = self.text(node, "a topic")?;
+        self.open_topic(written, &node.span)
+    }
+
+    /// A topic whose name people give.
+    pub fn open_topic(&mut self, written: &str, at: &Span) -> Option<Topic> {
         if written.starts_with(Topic::SOURCE_PREFIX) {
             let message = format!("a topic's name cannot begin with `{}`", Topic::SOURCE_PREFIX);
-            self.report(Problem::new(code::WRONG_NAME, node.span.clone(), message).help(
+            self.report(Problem::new(code::WRONG_NAME, at.clone(), message).help(
                 "these names belong to connections: write `from: { connection: NAME }` to read what comes in there",
             ));
             return None;
         }
-        self.name(written, &node.span, Topic::new)
+        self.name(written, at, Topic::new)
     }
 }

@@ -14,15 +14,19 @@ use secrecy::SecretString;
 
 use super::{
     connections::Known,
-    duration::{self, RATE_HELP, SIZE_HELP},
+    limits::Limits,
     problem::{Problem, Problems, code},
     reader::{Fields, Reader, nearest},
     reference,
-    yaml::{self, Node, Value},
+    servers::{Carrier, Servers, Store},
+    topics::{Declared, Shape, TopicPlan},
+    yaml::{self, Node},
 };
 
 /// The fields of the file.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 14] = [
+    "store",
+    "broker",
     "data",
     "listen",
     "token",
@@ -30,20 +34,21 @@ const FIELDS: [&str; 11] = [
     "topics",
     "limits",
     "partitions",
+    "replication",
     "retention",
     "dedupe_window",
     "connections",
     "flows",
 ];
 
-/// The smallest limit of the data folder: some of the largest events, and room to hold them.
-const DATA_BYTES_MIN: u64 = 16 << 20;
-const DATA_HELP: &str = "a size of at least `16MiB`, for example `10GiB`";
-
 /// A configuration that can be run.
 pub struct Loaded {
     /// The file.
     pub file: PathBuf,
+    /// Where state is kept. Default in the `data` folder.
+    pub store: Store,
+    /// What carries events. Default a log in the `data` folder.
+    pub broker: Carrier,
     /// The folder of the embedded store and broker. Default `data` beside the file.
     pub data: PathBuf,
     /// Where the API listens. Default 127.0.0.1:8080.
@@ -54,34 +59,16 @@ pub struct Loaded {
     pub allowed_hosts: Vec<String>,
     /// The limits at the entrance.
     pub limits: Limits,
-    /// Partitions of each topic; the broker's own default if it is not written.
-    pub partitions: Option<u32>,
-    /// How long events stay in the broker; the broker's own default if it is not written.
-    pub retention: Option<Duration>,
+    /// Every topic that takes events, by name, with what is said of it.
+    pub topics: Vec<TopicPlan>,
+    /// What is said of all topics.
+    pub shape: Shape,
     /// How long a duplicate is recognised; the broker's own default if it is not written.
     pub dedupe_window: Option<Duration>,
     /// What runs.
     pub plan: Plan,
     /// What probably is not meant like that.
     pub warnings: Problems,
-}
-
-/// The limits at the entrance.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
-    /// The largest body of a request, in bytes. Default 1 MiB.
-    pub body_bytes_max: usize,
-    /// The largest size of the database in the data folder, in bytes; none for the size of the disk, the default. New events
-    /// are refused a little earlier; SQLite's log beside the database comes on top, usually some ten MiB.
-    pub data_bytes_max: Option<u64>,
-    /// The most events a second over all ways in; none for no limit, the default.
-    pub rate: Option<f64>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { body_bytes_max: 1 << 20, data_bytes_max: None, rate: None }
-    }
 }
 
 /// Loads a configuration: reads it, checks it, puts references in and compiles it. Either it can be run, or everything
@@ -145,21 +132,28 @@ impl Reader<'_> {
         let loopback = listen.is_none_or(|listen| listen.ip().is_loopback());
         let allowed_hosts = fields.get("allowed_hosts").and_then(|node| self.hosts(node)).unwrap_or_default();
         let limits = self.limits(&fields);
-        let partitions =
-            fields.get("partitions").and_then(|node| self.integer(node, "`partitions`", 1, 1024));
-        let retention = fields.get("retention").and_then(|node| self.duration(node, "`retention`"));
+        let servers = self.servers(&fields);
+        let shape = self.shape(&fields);
         let dedupe_window =
             fields.get("dedupe_window").and_then(|node| self.duration(node, "`dedupe_window`"));
-        let plan = self.plan(&fields, connectors, Environment { loopback });
+        let declared = self.declared(&fields, servers.as_ref());
+        let plan = self.plan(&fields, &declared, connectors, Environment { loopback });
+        let topics = self.topic_plans(&plan, &declared, shape);
+        if let Some(servers) = &servers {
+            self.warn_of_unused_fields(servers, &fields);
+        }
+        let Servers { store, broker } = servers?;
         Some(Loaded {
             file: path.to_owned(),
+            store,
+            broker,
             data: data?,
             listen: listen?,
             token: token.flatten(),
             allowed_hosts,
             limits,
-            partitions: partitions.and_then(|number| u32::try_from(number).ok()),
-            retention,
+            topics,
+            shape,
             dedupe_window,
             plan,
             warnings: Problems::new("", ""),
@@ -202,37 +196,13 @@ impl Reader<'_> {
         Some(hosts)
     }
 
-    fn limits(&mut self, fields: &Fields<'_>) -> Limits {
-        let mut limits = Limits::default();
-        let Some(entry) = fields.entry("limits") else { return limits };
-        let Some(fields) = self.fields(&entry.node, "`limits`", &entry.at, &["body", "data", "rate"]) else {
-            return limits;
-        };
-        if let Some(node) = fields.get("body") {
-            let bytes = self.parsed(node, "`body`", SIZE_HELP, |text| {
-                duration::size(text).and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes > 0)
-            });
-            limits.body_bytes_max = bytes.unwrap_or(limits.body_bytes_max);
-        }
-        if let Some(node) = fields.get("data") {
-            limits.data_bytes_max = self.parsed(node, "`data`", DATA_HELP, |text| {
-                duration::size(text).filter(|bytes| *bytes >= DATA_BYTES_MIN)
-            });
-        }
-        if let Some(node) = fields.get("rate") {
-            limits.rate = self.parsed(node, "`rate`", RATE_HELP, duration::rate);
-        }
-        limits
-    }
-
     fn plan(
         &mut self,
         fields: &Fields<'_>,
+        declared: &[Declared],
         connectors: &[Arc<dyn Connector>],
         environment: Environment,
     ) -> Plan {
-        let declared =
-            fields.get("topics").and_then(|node| self.topics(node, "`topics`")).unwrap_or_default();
         let connections = match fields.get("connections") {
             Some(node) => self.connections(node, connectors, environment),
             None => Vec::new(),
@@ -243,7 +213,7 @@ impl Reader<'_> {
             None => Vec::new(),
         };
         self.warn_of_unused(&connections, &used);
-        self.warn_of_unread(fields.get("topics"), &flows);
+        self.warn_of_unread(declared, &flows);
         let topics = open_topics(declared, &flows);
         let connections = connections.into_iter().filter_map(|connection| connection.plan).collect();
         Plan { flows: flows.into_iter().map(Arc::new).collect(), connections, topics }
@@ -258,16 +228,15 @@ impl Reader<'_> {
         }
     }
 
-    fn warn_of_unread(&mut self, declared: Option<&Node>, flows: &[FlowPlan]) {
-        let Some(Value::List(items)) = declared.map(|node| &node.value) else { return };
+    fn warn_of_unread(&mut self, declared: &[Declared], flows: &[FlowPlan]) {
         let read: Vec<_> = flows
             .iter()
             .flat_map(|flow| flow.topics.iter().map(Topic::as_str))
             .filter(|topic| !topic.starts_with(Topic::SOURCE_PREFIX))
             .collect();
-        for item in items {
-            let Value::Scalar { text, .. } = &item.value else { continue };
-            if read.contains(&text.as_str()) {
+        for Declared { topic, at, .. } in declared {
+            let text = topic.as_str();
+            if read.contains(&text) {
                 continue;
             }
             let message = format!("no flow reads the topic `{text}`");
@@ -275,18 +244,19 @@ impl Reader<'_> {
                 Some(near) => format!("a flow reads `{near}`: is that the same topic?"),
                 None => "what is sent to it is accepted and goes nowhere".to_owned(),
             };
-            self.report(Problem::new(code::UNUSED, item.span.clone(), message).help(help).warning());
+            self.report(Problem::new(code::UNUSED, at.clone(), message).help(help).warning());
         }
     }
 }
 
 /// The topics that take events over the API: those that are declared, then those that flows read. Topics of sources take
 /// theirs through their connection, which verifies them.
-fn open_topics(declared: Vec<Topic>, flows: &[FlowPlan]) -> Vec<Topic> {
+fn open_topics(declared: &[Declared], flows: &[FlowPlan]) -> Vec<Topic> {
     let read = flows.iter().flat_map(|flow| flow.topics.iter().cloned());
     let mut seen = HashSet::new();
     declared
-        .into_iter()
+        .iter()
+        .map(|declared| declared.topic.clone())
         .chain(read)
         .filter(|topic| !topic.as_str().starts_with(Topic::SOURCE_PREFIX) && seen.insert(topic.clone()))
         .collect()

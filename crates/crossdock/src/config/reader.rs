@@ -37,6 +37,14 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// A field of the map that a field holds, if both are written.
+    pub fn inner(&self, name: &str, inner: &str) -> Option<&'n Entry> {
+        match &self.get(name)?.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.name == inner),
+            _ => None,
+        }
+    }
+
     /// Where to point if something is missing.
     pub fn owner(&self) -> &Span {
         &self.owner
@@ -47,6 +55,11 @@ impl<'a> Reader<'a> {
     /// A reader for the file that `problems` is about.
     pub fn new(problems: Problems, environment: Environment<'a>) -> Self {
         Self { problems, environment }
+    }
+
+    /// How variables are looked up.
+    pub fn environment(&self) -> Environment<'a> {
+        self.environment
     }
 
     /// Collects a problem.
@@ -195,7 +208,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn unresolved(span: Span, reason: Reason) -> Problem {
+/// What is told of a reference that was not put in.
+pub fn unresolved(span: Span, reason: Reason) -> Problem {
     match reason {
         Reason::Missing(name) => Problem::new(
             code::MISSING_VARIABLE,

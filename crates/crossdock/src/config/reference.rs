@@ -35,6 +35,15 @@ pub enum Reason {
 
 /// Puts the references of a text in. `$${` writes a literal `${`.
 pub fn resolve(text: &str, environment: Environment<'_>) -> Result<Resolved, Vec<Unresolved>> {
+    resolve_each(text, environment, &str::to_owned)
+}
+
+/// The same, with what `insert` makes of each value.
+pub fn resolve_each(
+    text: &str,
+    environment: Environment<'_>,
+    insert: &dyn Fn(&str) -> String,
+) -> Result<Resolved, Vec<Unresolved>> {
     let mut resolved =
         Resolved { text: String::with_capacity(text.len()), inserted: Vec::new(), has_default: false };
     let mut problems = Vec::new();
@@ -51,7 +60,7 @@ pub fn resolve(text: &str, environment: Environment<'_>) -> Result<Resolved, Vec
         let end = text[start..].find('}').map_or(text.len(), |end| start + end + 1);
         match look_up(&text[start..end], environment) {
             Ok((value, has_default)) => {
-                resolved.text.push_str(&value);
+                resolved.text.push_str(&insert(&value));
                 resolved.inserted.push(value);
                 resolved.has_default |= has_default;
             }

@@ -12,6 +12,7 @@ use super::{
 };
 
 mod errors;
+mod servers;
 
 /// The configuration of the tutorial, as it stands there.
 const EXAMPLE: &str = include_str!("tests/tutorial.yaml");
@@ -117,7 +118,11 @@ flows:
     assert_eq!(loaded.token.unwrap().expose_secret(), "the-value-of-TOKEN");
     assert_eq!((loaded.limits.body_bytes_max, loaded.limits.rate), (2 << 20, Some(1000.0)));
     assert_eq!(loaded.limits.data_bytes_max, Some(10 << 30));
-    assert_eq!((loaded.partitions, loaded.retention), (Some(8), Some(Duration::from_secs(7 * 86_400))));
+    let shape = loaded.shape;
+    assert_eq!((shape.partitions, shape.retention), (Some(8), Some(Duration::from_secs(7 * 86_400))));
+    let partitions: Vec<_> =
+        loaded.topics.iter().map(|topic| (topic.topic.as_str(), topic.partitions.unwrap())).collect();
+    assert_eq!(partitions, [("invoices", 8), ("orders", 8), ("refunds", 8)]);
     let topics: Vec<_> = loaded.plan.topics.iter().map(|topic| topic.as_str()).collect();
     assert_eq!(topics, ["orders", "refunds", "invoices"]);
     let connections = &loaded.plan.connections;

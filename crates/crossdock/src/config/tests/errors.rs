@@ -13,7 +13,7 @@ flows:
 "#;
 
 /// The problems of a text, as they look in a pipe.
-fn problems(text: &str) -> String {
+pub fn problems(text: &str) -> String {
     match load(text) {
         Ok(loaded) => loaded.warnings.render(Look::Ascii),
         Err(problems) => problems.render(Look::Ascii),
