@@ -12,7 +12,7 @@ help: ## show this list
 run: ## build and start the demo; pass options on with ARGS="--keep ./demo"
 	@deploy/dev/run $(ARGS)
 
-test: ## run every test; narrow it with ARGS="-p crossdock-core"
+test: ## run every test, with real servers; narrow it with ARGS="-p crossdock-core"
 	@deploy/dev/test $(ARGS)
 
 check: ## formatting, lints, dependency policy and unit tests
@@ -21,11 +21,13 @@ check: ## formatting, lints, dependency policy and unit tests
 bench: ## run the benchmarks; ARGS="--help" lists rows and flags
 	@deploy/dev/bench $(ARGS)
 
-up: ## start the development servers
+up: ## start Postgres, Kafka and RabbitMQ for development; they stay up
+	@deploy/dev/prepare up
 	@deploy/dev/servers up
 
-down: ## stop the development servers
+down: ## stop the development servers; their data is kept
 	@deploy/dev/servers down
 
-clean: ## remove everything that was built
+clean: ## remove everything that was built, the development servers too
+	@deploy/dev/servers remove
 	@cargo clean
