@@ -198,7 +198,7 @@ impl Hub {
     }
 
     /// The flows that nobody runs any more although the hub is not stopping.
-    pub(crate) fn ended(&self) -> Vec<FlowName> {
+    pub fn ended(&self) -> Vec<FlowName> {
         if self.is_stopping() {
             return Vec::new();
         }
