@@ -18,7 +18,7 @@ use axum::{
 use futures::FutureExt;
 
 use crate::{
-    Api, Problem, body,
+    ApiOptions, Problem, body,
     guard::{self, Caller},
     problem::Kind,
 };
@@ -27,9 +27,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Checks the head, runs the handler, and writes problems out.
-pub(crate) async fn front(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(crate) async fn front(State(options): State<Arc<ApiOptions>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    match guard::check(request.method(), request.uri(), request.headers(), &api.options) {
+    match guard::check(request.method(), request.uri(), request.headers(), &options) {
         Ok(caller) => finish(run(next, request, &id).await, id, caller),
         Err(problem) => {
             let (head, body) = request.into_parts();

@@ -1,22 +1,40 @@
 //! Probes of orchestrators, and the hub at a glance.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{extract::State, http::Uri};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{Answer, Api, Problem, json, problem::Kind, query};
 
 /// How long the store may take to answer a probe.
 const STORE_WITHIN: Duration = Duration::from_secs(2);
+/// How long an answer of the store counts.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
-/// `GET /health/live`: the process answers.
-pub(crate) async fn live() -> Answer {
+/// `GET /health/live` of a hub that is starting: the process answers.
+pub(crate) async fn live_without_a_hub() -> Answer {
     json::ok(&json!({ "status": "live" }))
 }
 
-/// `GET /health/ready`: events are taken in, as far as the store knows without trying.
+/// `GET /health/live`: the process answers, and every flow of this worker is being worked on. A flow that has ended by an
+/// error of ours comes back only with another process.
+pub(crate) async fn live(State(api): State<Arc<Api>>) -> Answer {
+    let ended = api.hub.ended();
+    if ended.is_empty() {
+        return live_without_a_hub().await;
+    }
+    let names: Vec<_> = ended.iter().map(|flow| flow.as_str()).collect();
+    let detail = format!("these flows have stopped by an error of ours: {}", names.join(", "));
+    Err(Problem::new(Kind::INTERNAL, detail).private("the hub does not work as it should"))
+}
+
+/// `GET /health/ready`: events are taken in, as far as the store knows without trying, and the store has answered within
+/// the last ten seconds.
 pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Answer {
     if api.hub.is_stopping() {
         return Err(Problem::new(Kind::STOPPING, "the hub is stopping"));
@@ -24,11 +42,29 @@ pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Answer {
     if let Some(why) = api.hub.stores().outbox.refusal() {
         return Err(crossdock_core::PublishError::Unavailable(why).into());
     }
-    match timeout(STORE_WITHIN, api.hub.stores().connections.load()).await {
-        Ok(answered) => drop(answered?),
-        Err(_) => return Err(Problem::new(Kind::UNAVAILABLE, "the store does not answer")),
-    }
+    let answered = match timeout(STORE_WITHIN, api.hub.stores().connections.load()).await {
+        Ok(answer) => answer.map(drop).map_err(Problem::from),
+        Err(_) => Err(Problem::new(Kind::UNAVAILABLE, "the store does not answer")),
+    };
+    api.pulse.felt(answered)?;
     json::ok(&json!({ "status": "ready" }))
+}
+
+/// When the store was heard of last. One lost answer makes no worker unready, whose load the others would have to take.
+#[derive(Default)]
+pub(crate) struct Pulse(Mutex<Option<Instant>>);
+
+impl Pulse {
+    /// Keeps a good answer for a while; a bad one counts once there is none.
+    fn felt(&self, answered: Result<(), Problem>) -> Result<(), Problem> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match answered {
+            Ok(()) => *last = Some(Instant::now()),
+            Err(_) if last.is_some_and(|last| last.elapsed() < HEARD_WITHIN) => {}
+            Err(problem) => return Err(problem),
+        }
+        Ok(())
+    }
 }
 
 /// `GET /v1/status`

@@ -19,6 +19,7 @@ mod options;
 mod router;
 mod serve;
 mod stalled;
+mod starting;
 
 mod front;
 mod guard;
@@ -47,9 +48,10 @@ mod query;
 mod rate;
 mod selection;
 
-pub use options::ApiOptions;
+pub use options::{ApiOptions, Serves};
 pub use router::router;
 pub use serve::serve;
+pub use starting::{Doors, starting};
 
 pub(crate) use problem::Problem;
 pub(crate) use router::{Answer, Api};

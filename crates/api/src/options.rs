@@ -16,6 +16,8 @@ pub struct ApiOptions {
     pub token: Option<SecretString>,
     /// Values of `Host`, without port, under which people reach `/v1` and `/` besides `localhost` and addresses.
     pub allowed_hosts: Vec<String>,
+    /// What is served besides `/health/…`. Default everything.
+    pub serves: Serves,
     /// Events a second over all intake routes; more is answered 429. Above 0. Default none.
     pub rate: Option<f64>,
     /// Bytes of bodies in memory at a time, over all requests; more is answered 503. Default 256 MiB.
@@ -36,12 +38,28 @@ pub struct ApiOptions {
     pub closing: CancellationToken,
 }
 
+/// Which parts of the API a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Serves {
+    /// What takes events in: `/in/…` and `/v1/topics/…`.
+    pub intake: bool,
+    /// All else.
+    pub resources: bool,
+}
+
+impl Default for Serves {
+    fn default() -> Self {
+        Self { intake: true, resources: true }
+    }
+}
+
 impl Default for ApiOptions {
     fn default() -> Self {
         Self {
             body_bytes_max: 1 << 20,
             token: None,
             allowed_hosts: Vec::new(),
+            serves: Serves::default(),
             rate: None,
             bodies_bytes_max: 256 << 20,
             connections_max: 4096,

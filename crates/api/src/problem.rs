@@ -48,6 +48,8 @@ impl Kind {
         Self(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The hub failed on this request");
     pub(crate) const UNAVAILABLE: Self =
         Self(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The store is not available");
+    pub(crate) const STARTING: Self =
+        Self(StatusCode::SERVICE_UNAVAILABLE, "starting", "The hub is starting");
     pub(crate) const STOPPING: Self =
         Self(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The hub is stopping");
 }
@@ -71,7 +73,8 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let retry =
-            [Kind::BUSY, Kind::RATE, Kind::RECEIVERS, Kind::UNAVAILABLE, Kind::STOPPING].contains(&kind);
+            [Kind::BUSY, Kind::RATE, Kind::RECEIVERS, Kind::UNAVAILABLE, Kind::STARTING, Kind::STOPPING];
+        let retry = retry.contains(&kind);
         Self {
             kind,
             detail: detail.into(),
@@ -112,7 +115,7 @@ impl Problem {
     }
 
     /// The same problem, whose detail is for those alone who may use the API: others read `public`.
-    fn private(self, public: &'static str) -> Self {
+    pub(crate) fn private(self, public: &'static str) -> Self {
         Self { public: Some(public), ..self }
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     middleware,
     response::Response,
     routing::{get, post},
@@ -14,8 +14,15 @@ use crossdock_engine::Hub;
 use tokio::sync::Semaphore;
 
 use crate::{
-    ApiOptions, Problem, budget::Budget, connections, dead_letters, events, failure_groups, flows, front,
-    health, home, intake, moments, problem::Kind, problem::shown, rate::Rate, replay_plans, replays,
+    ApiOptions, Problem,
+    budget::Budget,
+    connections, dead_letters, events, failure_groups, flows, front,
+    health::{self, Pulse},
+    home, intake, moments,
+    problem::Kind,
+    problem::shown,
+    rate::Rate,
+    replay_plans, replays,
 };
 
 /// What a handler answers.
@@ -29,6 +36,7 @@ pub(crate) struct Api {
     pub(crate) budget: Arc<Budget>,
     pub(crate) rate: Option<Rate>,
     pub(crate) receivers: Arc<Semaphore>,
+    pub(crate) pulse: Pulse,
 }
 
 /// The API of a hub. `envelope` reads the events that are posted to topics and writes those that are shown.
@@ -39,24 +47,25 @@ pub fn router(hub: Arc<Hub>, envelope: Arc<dyn Envelope>, options: ApiOptions) -
         budget: Budget::new(options.bodies_bytes_max),
         rate: options.rate.map(|rate| Rate::new(rate, Instant::now())),
         receivers: Arc::new(Semaphore::new(options.receivers_max)),
+        pulse: Pulse::default(),
         options,
     });
-    let front = middleware::from_fn_with_state(api.clone(), front::front);
-    Router::new()
-        .route("/in/{connection}", post(intake::webhook))
-        .nest("/v1", resources())
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/", get(home::page))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(front)
-        .with_state(api)
+    let front = middleware::from_fn_with_state(Arc::new(api.options.clone()), front::front);
+    let mut router =
+        Router::new().route("/health/live", get(health::live)).route("/health/ready", get(health::ready));
+    if api.options.serves.intake {
+        router = router
+            .route("/in/{connection}", post(intake::webhook))
+            .route("/v1/topics/{topic}/events", post(intake::events));
+    }
+    if api.options.serves.resources {
+        router = router.nest("/v1", resources()).route("/", get(home::page));
+    }
+    router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).layer(front).with_state(api)
 }
 
 fn resources() -> Router<Arc<Api>> {
     Router::new()
-        .route("/topics/{topic}/events", post(intake::events))
         .route("/status", get(health::status))
         .route("/flows", get(flows::list))
         .route("/connections", get(connections::list))
@@ -75,8 +84,18 @@ fn resources() -> Router<Arc<Api>> {
         .route("/moments", get(moments::stream))
 }
 
-async fn unknown_path(request: Request) -> Problem {
-    Problem::new(Kind::NOT_FOUND, format!("there is nothing at `{}`", shown(request.uri().path())))
+async fn unknown_path(State(api): State<Arc<Api>>, request: Request) -> Problem {
+    let path = request.uri().path();
+    let role = match path {
+        _ if !api.options.serves.intake && is_intake(path) => " on a worker without the role `ingest`",
+        _ if !api.options.serves.resources && !is_intake(path) => " on a worker without the role `api`",
+        _ => "",
+    };
+    Problem::new(Kind::NOT_FOUND, format!("there is nothing at `{}`{role}", shown(path)))
+}
+
+fn is_intake(path: &str) -> bool {
+    path.starts_with("/in/") || path.starts_with("/v1/topics/")
 }
 
 async fn wrong_method(request: Request) -> Problem {

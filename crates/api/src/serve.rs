@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -16,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ApiOptions, stalled::Stalled};
+use crate::{ApiOptions, stalled::Stalled, starting::Doors};
 
 /// The most bytes of a request's head, and the most headers in it.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -28,10 +27,15 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// are out [`ApiOptions::drain`] to finish. Never fails: what a listener answers with is waited out.
 ///
 /// HTTP/2 is left to the proxy that ends TLS: its streams have no deadline for their heads.
-pub async fn serve(listener: TcpListener, router: Router, options: ApiOptions, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    doors: impl Into<Doors>,
+    options: ApiOptions,
+    shutdown: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(options.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
     let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
-    let http = protocol(&options);
+    let (http, doors) = (protocol(&options), doors.into());
     loop {
         let accepted = async {
             let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -42,7 +46,7 @@ pub async fn serve(listener: TcpListener, router: Router, options: ApiOptions, s
             () = shutdown.cancelled() => break,
         };
         let io = TokioIo::new(Stalled::new(stream, options.write_timeout));
-        let connection = http.serve_connection(io, TowerToHyperService::new(router.clone()));
+        let connection = http.serve_connection(io, TowerToHyperService::new(doors.router()));
         let (connection, cut) = (graceful.watch(connection), cut.clone());
         tokio::spawn(async move {
             tokio::select! {

@@ -11,4 +11,5 @@ mod intake;
 mod limits;
 mod live;
 mod resources;
+mod roles;
 mod shutdown;
