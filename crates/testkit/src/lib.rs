@@ -53,6 +53,8 @@ pub mod replay_jobs;
 pub mod replays;
 /// Broker: what is finished and what comes again.
 pub mod resume;
+/// The real servers that tests run against.
+pub mod services;
 /// Broker: several members of a group.
 pub mod sharing;
 
