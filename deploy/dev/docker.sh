@@ -4,16 +4,18 @@
 
 # A client without an engine does not count, and one that hangs does not either.
 docker_answers() {
-    [ -n "$(timeout 5 docker info --format '{{.ServerVersion}}' 2>/dev/null)" ] && docker compose version >/dev/null 2>&1
+    local limit="timeout 5"
+    command -v timeout >/dev/null || limit=""
+    # shellcheck disable=SC2086 # words
+    [ -n "$($limit docker info --format '{{.ServerVersion}}' 2>/dev/null)" ] && docker compose version >/dev/null 2>&1
 }
 
 start_docker() {
-    local name
-    if [ -z "$(compose ps --quiet)" ]; then
-        for name in "$@"; do
-            choose_ports "$name"
-        done
-    fi
+    local name containers
+    containers=$(compose ps --quiet)
+    for name in "$@"; do
+        [ -n "$containers" ] && [ -e "$services/$name/ports" ] || choose_ports "$name"
+    done
     compose up --detach "$@"
     compose_control >"$services/rabbitmq/ctl"
     chmod +x "$services/rabbitmq/ctl"

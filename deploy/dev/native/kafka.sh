@@ -12,15 +12,18 @@ kafka_programs() {
 # starts from as a copy, which saves each of them a second.
 kafka_prepare() {
     local pom=deploy/dev/kafka/pom.xml home=$services/kafka
-    if cmp -s "$pom" "$home/pom.xml"; then
+    # Not under a broker that runs: then a new version waits for the next `down` and `up`.
+    if is_running kafka || cmp -s "$pom" "$home/pom.xml"; then
         return
     fi
     echo "Fetching Kafka with Maven"
+    mkdir -p "$home"
     rm -rf "${home:?}/lib" "$home/formatted"
-    mvn --quiet --batch-mode -Dstyle.color=never --file "$pom" dependency:copy-dependencies "-DoutputDirectory=$home/lib"
+    mvn --quiet --batch-mode --file "$pom" dependency:copy-dependencies "-DoutputDirectory=$home/lib" >"$home/fetch.log" 2>&1 ||
+        fail "Kafka could not be fetched:" "$(cat "$home/fetch.log")"
     kafka_settings 9092 9093 "$home/formatted" >"$home/format.properties"
     java -cp "$home/lib/*" kafka.tools.StorageTool format --cluster-id "$(random_cluster_id)" \
-        --config "$home/format.properties" >>"$home/log" 2>&1
+        --config "$home/format.properties" >"$home/format.log" 2>&1 || fail "$(cat "$home/format.log")"
     cp "$pom" "$home/pom.xml"
 }
 

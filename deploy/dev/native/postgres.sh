@@ -58,11 +58,12 @@ postgres_launch() {
 postgres_create() {
     local programs=$1 folder=$2 user
     user=$(postgres_user)
+    [[ "$folder" == "$services"/* ]] || echo "Postgres keeps its data in $folder: its user may not enter this checkout"
     rm -rf "$folder"
-    mkdir -p "$folder"
-    chmod 700 "$folder"
+    mkdir -m 700 "$folder"
     [ -z "$user" ] || chown "$user" "$folder"
-    as_postgres "$programs/initdb" -D "$folder" -U crossdock -A trust -E UTF8 --no-locale >>"$services/postgres/log" 2>&1
+    as_postgres "$programs/initdb" -D "$folder" -U crossdock -A trust -E UTF8 --no-locale >"$services/postgres/initdb.log" 2>&1 ||
+        fail "$(cat "$services/postgres/initdb.log")"
 }
 
 postgres_finish() {

@@ -7,11 +7,22 @@
 launch() {
     local name=$1 pid
     shift
-    # Descriptor 9 is the lock of `servers`, which a server must not hold on to.
-    setsid "$@" </dev/null >>"$services/$name/log" 2>&1 9>&- &
+    (
+        close_inherited
+        exec setsid "$@"
+    ) </dev/null >>"$services/$name/log" 2>&1 &
     pid=$!
     disown "$pid"
     echo "$pid $(start_time "$pid")" >"$services/$name/pid"
+}
+
+# A server must hold on neither to the lock of `servers` nor to a pipe whose end somebody waits for.
+close_inherited() {
+    local file
+    for file in /proc/self/fd/*; do
+        file=${file##*/}
+        [ "$file" -le 2 ] || eval "exec $file>&-"
+    done
 }
 
 is_running() {

@@ -29,7 +29,9 @@ listeners.tcp.1 = 127.0.0.1:$1
 default_user = crossdock
 default_pass = crossdock
 default_user_tags.administrator = true
-log.console = false
+log.file = false
+log.console = true
+log.console.level = warning
 vm_memory_high_watermark.absolute = 2GB
 disk_free_limit.absolute = 1GB
 END
