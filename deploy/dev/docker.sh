@@ -14,7 +14,9 @@ start_docker() {
     local name containers
     containers=$(compose ps --quiet)
     for name in "$@"; do
-        [ -n "$containers" ] && [ -e "$services/$name/ports" ] || choose_ports "$name"
+        if [ -z "$containers" ] || [ ! -e "$services/$name/ports" ]; then
+            choose_ports "$name"
+        fi
     done
     compose up --detach "$@"
     compose_control >"$services/rabbitmq/ctl"

@@ -85,6 +85,9 @@ impl KafkaOptions {
             "transaction.state.log.min.isr=1".to_owned(),
             // Otherwise every first member of a group waits three seconds for others.
             "group.initial.rebalance.delay.ms=0".to_owned(),
+            // Until the session of a killed broker is over, the one that starts in its place is refused: 9 s by default.
+            "broker.session.timeout.ms=2000".to_owned(),
+            "broker.heartbeat.interval.ms=400".to_owned(),
             // The default takes half of a small heap.
             "log.cleaner.dedupe.buffer.size=2097152".to_owned(),
         ];
