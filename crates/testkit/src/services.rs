@@ -1,4 +1,5 @@
-//! The real servers that tests run against: the shared ones that `make up` starts, and [`private`] ones that a test may kill.
+//! The real servers that tests run against: the shared ones that `make up` starts, and [`private`](crate::services::private)
+//! ones that a test may kill.
 //!
 //! The shared servers are found by the environment first (`CROSSDOCK_TEST_POSTGRES`, `CROSSDOCK_TEST_KAFKA`,
 //! `CROSSDOCK_TEST_AMQP`), then by `target/services.env`, which `make up` writes. They are left running and are used by many
