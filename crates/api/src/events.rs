@@ -39,7 +39,7 @@ pub(crate) async fn show(State(api): State<Arc<Api>>, Id(id): Id, uri: Uri) -> A
     query.finish()?;
     let meant = |view: &EventView| {
         let logged = &view.logged;
-        topic.as_ref().is_none_or(|topic| *topic == logged.position.topic)
+        topic.as_ref().is_none_or(|topic| *topic == logged.topic)
             && source.as_ref().is_none_or(|source| *source == logged.event.source)
     };
     let views: Vec<_> = api.hub.events(&id).await?.into_iter().filter(meant).collect();

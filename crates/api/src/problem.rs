@@ -244,6 +244,7 @@ impl From<IntakeError> for Problem {
                 Self { pointer, ..Self::new(Kind::MALFORMED, message) }
             }
             IntakeError::NotStored(error) => error.into(),
+            IntakeError::NotHere => Self::new(Kind::UNAVAILABLE, "this worker takes no events in"),
             IntakeError::Stopping => Self::new(Kind::STOPPING, "the hub is stopping; send the events again"),
         }
     }

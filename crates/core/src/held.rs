@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, Event, FlowName, Partition, Position, ReplayTicket, StoreError};
+use crate::{Attempt, Epoch, Event, FlowName, Partition, Position, ReplayTicket, StoreError};
 
 /// The id of a held event, from 1. Ascends in the order in which events were held: within a key, the order of delivery.
 /// Never used a second time, also when the event is gone: a reader that has come to an id asks for what is above it.
@@ -65,14 +65,37 @@ pub struct HeldKey {
     pub count: u64,
 }
 
+/// The owner of a partition in a flow: whoever adopted it last. What it settles carries this, so that one who has lost the
+/// partition without knowing it changes nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The flow.
+    pub flow: FlowName,
+    /// The partition.
+    pub partition: Partition,
+    /// Tells it from the owners before.
+    pub epoch: Epoch,
+}
+
+/// A partition that was taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// Who owns it from now on.
+    pub owner: Owner,
+    /// Its held keys, in any order.
+    pub keys: Vec<HeldKey>,
+}
+
 /// Reads held events. They are written by [`crate::Settlements`] alone.
 ///
 /// Only the owner of a partition reads its held events for delivery, so no two workers fire one event.
 #[async_trait]
 pub trait HeldEvents: Send + Sync {
-    /// Takes over a partition: every held key of the flow in it with its count, in any order. The lowest event of each key
-    /// gets a due time (now) if it had none, which heals a head lost between two steps of a worker that died.
-    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Vec<HeldKey>, StoreError>;
+    /// Takes over a partition in a flow, whether it is known or not. Whoever adopted it before is fenced from now on, in this
+    /// process and in others, and nothing that it settles comes between: the keys that are answered are all there are. An
+    /// error leaves open whether the former owner is fenced. The lowest event of each key gets a due time (now) if it had
+    /// none, which heals a head lost between two steps of a worker that died.
+    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Adopted, StoreError>;
 
     /// Events with a due time until and at `until` by ascending (`due`, `id`), beyond the pair `after`: at most `limit`, and
     /// fewer where they are large; empty only when there is none. Events behind a head have no due time and are not among

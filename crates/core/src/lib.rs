@@ -71,7 +71,7 @@ pub use failpoint::failpoint;
 pub use fault::{Class, Fault, Wait};
 pub use finding::{Finding, Severity};
 pub use fingerprint::Fingerprint;
-pub use held::{HeldEvent, HeldEvents, HeldId, HeldKey, HeldReason, NewHeld};
+pub use held::{Adopted, HeldEvent, HeldEvents, HeldId, HeldKey, HeldReason, NewHeld, Owner};
 pub use id::time_ordered_id;
 pub use leases::{Epoch, Holdings, Lease, Leases, WorkerId};
 pub use names::{ConnectionName, FlowName, NameError, Offset, Position, Topic, hash_key, partition_of};
@@ -79,7 +79,9 @@ pub use outbox::{
     Outbox, OutboxEvent, OutboxLog, OutboxPage, OutboxReader, OutboxStatus, PageMark, RefusedEvent,
 };
 pub use page::{Cursor, Page, PageRequest};
-pub use replays::{ItemState, NewReplay, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays};
+pub use replays::{
+    ItemState, NewReplay, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays, Sent,
+};
 pub use retry::{Decision, Jitter, RetryPolicy, Schedule};
 pub use retry_after::parse_retry_after;
 pub use settle::{MappedRequest, Placed, Settled, Settlement, Settlements};

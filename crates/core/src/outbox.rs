@@ -29,7 +29,8 @@ pub trait Outbox: Send + Sync {
 /// An outbox that is not the broker's own log: a relay reads it and publishes what it finds.
 #[async_trait]
 pub trait OutboxLog: Send + Sync {
-    /// Becomes the one who reads. None while another worker does: ask again after a few seconds. A reader that is lost
+    /// Becomes the one who reads. None while there is another reader, in this process too: ask again after a few seconds. One
+    /// that was released is followed at once. A reader that is lost
     /// (killed, paused, cut off) is followed by another one within half a minute; it can do nothing any more, should it wake.
     async fn claim(&self) -> Result<Option<Box<dyn OutboxReader>>, StoreError>;
 
@@ -67,7 +68,8 @@ pub trait OutboxReader: Send + Sync {
 /// Names a page of one reader; ascends.
 pub type PageMark = u64;
 
-/// Events that were read from an outbox, in the order in which they are to be published.
+/// Events that were read from an outbox, in the order in which they are to be published: at most [`OutboxPage::EVENTS_MAX`],
+/// whose data has at most [`OutboxPage::BYTES_MAX`] unless it is a single one.
 #[derive(Debug)]
 pub struct OutboxPage {
     /// Names the page for [`OutboxReader::advance`].
@@ -79,6 +81,13 @@ pub struct OutboxPage {
     pub malformed: Vec<RefusedEvent>,
     /// Whether there was more than fits a page: read again at once.
     pub more: bool,
+}
+
+impl OutboxPage {
+    /// The most events of a page.
+    pub const EVENTS_MAX: usize = 5000;
+    /// The most bytes of data of a page with more than one event: what a reader must have room for.
+    pub const BYTES_MAX: usize = 4 << 20;
 }
 
 /// An event with its place in the outbox.

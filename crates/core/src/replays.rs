@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Act, DeadLetter, DeadLetterId, Page, PageRequest, Selection, StoreError};
+use crate::{Act, DeadLetter, DeadLetterId, FlowName, Page, PageRequest, Partition, Selection, StoreError};
 
 /// The id of a replay: `r` and 26 characters, ascending in time.
 pub type ReplayId = String;
@@ -59,7 +59,7 @@ pub enum ItemState {
     Delivered,
     /// Dead again.
     Failed,
-    /// The replay was cancelled before it was sent.
+    /// The replay was cancelled before it was settled.
     Skipped,
 }
 
@@ -123,7 +123,20 @@ pub struct ReplayItem {
     pub letter: DeadLetter,
 }
 
+/// How far a worker has handed the items of a replay to the lanes of a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The flow.
+    pub flow: FlowName,
+    /// The partition.
+    pub partition: Partition,
+    /// Items of the place with a lower number were handed over.
+    pub below: u64,
+}
+
 /// Keeps replays. Items are settled by [`crate::Settlements`].
+///
+/// An item belongs to a place: the flow that failed, and the partition of its event there. The owner of the place sends it.
 #[async_trait]
 pub trait Replays: Send + Sync {
     /// Freezes the open dead letters of the selection, in the order of their events in each partition, and makes the
@@ -137,19 +150,43 @@ pub trait Replays: Send + Sync {
     /// Replays, the newest first.
     async fn list(&self, page: PageRequest) -> Result<Page<Replay>, StoreError>;
 
-    /// Every replay that is not in a final state. Asked once when a hub starts, before anything is sent: what an earlier
-    /// life had in its lanes of a replay that was cancelled meanwhile is given back by then, as [`Replays::change`] says.
+    /// Every replay that is not in a final state. Asked when a hub starts, before anything is sent, and where several workers
+    /// share the store also later on: what somebody had in the lanes of a replay that was cancelled meanwhile is given back
+    /// by then, as [`Replays::change`] says. Should it be delivered after all, it counts as delivered.
     async fn unfinished(&self) -> Result<Vec<Replay>, StoreError>;
 
-    /// Items that are pending and not held, in order, with a number of at least `from`, in whatever state the replay is: at
-    /// most `limit`, and fewer where they are large; empty only when there is none, or no such replay.
-    async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError>;
+    /// The places at which a replay has items that are pending and not held, each once, in any order, in whatever state the
+    /// replay is. None of a replay that is not there.
+    async fn places(&self, id: &str) -> Result<Vec<(FlowName, Partition)>, StoreError>;
+
+    /// Items of one place that are pending and not held, in order, with a number of at least `from`, in whatever state the
+    /// replay is: at most `limit`, and fewer where they are large; empty only when there is none, or no such replay.
+    async fn items(
+        &self,
+        id: &str,
+        flow: &FlowName,
+        partition: &Partition,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<ReplayItem>, StoreError>;
+
+    /// How many of `want` items of a replay that is there may be sent now, so that all workers together keep its rate; 0: ask
+    /// again shortly. What is allowed counts as sent. Unused time is not saved up beyond a tenth of a second, or one item.
+    /// The time is the store's. Without a rate, and in a store that only one process has (which keeps the rate by itself),
+    /// always `want`.
+    async fn allow(&self, id: &str, want: u64) -> Result<u64, StoreError>;
 
     /// Pauses or resumes a replay, or cancels it: pending items that are not held become open dead letters again and
-    /// count as skipped; `sent` names those (below this number) that are in the lanes and will be settled. With the
-    /// audit entry, in one transaction. A final state is [`StoreError::Conflict`], and so is any other wish than the
-    /// three; the state that it is in changes nothing.
-    async fn change(&self, id: &str, state: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError>;
+    /// count as skipped, but those that were `sent`: they are in the lanes and will be settled. With the audit entry, in one
+    /// transaction. A final state is [`StoreError::Conflict`], and so is any other wish than the three; the state that it is
+    /// in changes nothing.
+    async fn change(
+        &self,
+        id: &str,
+        state: ReplayState,
+        sent: &[Sent],
+        act: &Act,
+    ) -> Result<Replay, StoreError>;
 
     /// Changes the rate. A final state is [`StoreError::Conflict`].
     async fn set_rate(&self, id: &str, rate: Option<f64>, act: &Act) -> Result<Replay, StoreError>;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, DeadLetter, HeldId, NewHeld, ReplayTicket, StoreError};
+use crate::{Attempt, DeadLetter, HeldId, NewHeld, Owner, ReplayTicket, StoreError};
 
 /// The request that an event was mapped to, as it is kept with a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,9 @@ pub enum Settlement {
     Delivered {
         /// The held row to remove.
         held: Option<HeldId>,
-        /// The item of a replay to mark as delivered; its dead letter becomes `replayed`.
+        /// The item of a replay to mark as delivered; its dead letter becomes `replayed`. An item that was skipped meanwhile,
+        /// since the replay was cancelled, counts as delivered all the same; its letter becomes `replayed` if it is still
+        /// open.
         replay: Option<ReplayTicket>,
     },
     /// It will not be tried again by itself. Unique by (flow, position). Where a letter is there already, its id stays and
@@ -84,13 +86,17 @@ pub enum Settled {
 /// Writes what was decided.
 ///
 /// **Durability**: when the call returns, all of it is durable and visible to every store port. **Atomicity**: each
-/// settlement by itself is all or nothing. **What is gone**: a held row that is not there any more is passed over, and
-/// an item of a replay is settled once; later word about it changes nothing. **Content**: no text is refused, whatever
-/// characters it has, since a settlement that can never be written would stop its partition. **Order**: settlements of one call, and of calls that follow each other,
-/// take effect in order. **Errors**: on an error any number of the settlements may have happened; settling them again
-/// changes nothing more. **Cancellation**: the same.
+/// settlement by itself is all or nothing. **Ownership**: with an owner whose partition somebody else has adopted since, the
+/// whole call is refused with [`StoreError::Fenced`] and nothing of it is done. **What is gone**: a held row that is not there
+/// any more is passed over, and an item of a replay is settled once; later word about it changes nothing, but that a skipped
+/// one was delivered after all. **Content**: no text is refused, whatever
+/// characters it has, since a settlement that can never be written would stop its partition. **Order**: settlements of one
+/// call, and of calls that follow each other, take effect in order. **Errors**: on any other error any number of the
+/// settlements may have happened; settling them again changes nothing more. **Cancellation**: the same.
 #[async_trait]
 pub trait Settlements: Send + Sync {
-    /// Settles a batch and answers for each one, in order.
-    async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<Settled>, StoreError>;
+    /// Settles a batch and answers for each one, in order. Without an owner nothing is checked: for what belongs to no
+    /// partition that anybody owns.
+    async fn settle(&self, owner: Option<&Owner>, batch: Vec<Settlement>)
+    -> Result<Vec<Settled>, StoreError>;
 }

@@ -8,7 +8,7 @@ use crossdock_api::ApiOptions;
 use crossdock_codec::CloudEvents;
 use crossdock_core::SystemClock;
 use crossdock_embedded::{Embedded, Options};
-use crossdock_engine::{Hub, Stores};
+use crossdock_engine::{Hub, Roles, Stores};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -50,7 +50,8 @@ pub async fn start(loaded: Loaded) -> anyhow::Result<Running> {
         .with_context(|| format!("failed to listen on {}", loaded.listen))?;
     let address = listener.local_addr().context("failed to read the address that the API listens on")?;
     let api = api_options(&loaded, descriptors::raise());
-    let hub = Hub::start(loaded.plan, Arc::new(embedded.clone()), stores(&embedded), clock).await?;
+    let (broker, stores) = (Arc::new(embedded.clone()), stores(&embedded));
+    let hub = Hub::start(loaded.plan, broker, stores, clock, Roles::default()).await?;
     let shutdown = CancellationToken::new();
     let router = crossdock_api::router(hub.clone(), Arc::new(CloudEvents), api.clone());
     let server = tokio::spawn(crossdock_api::serve(listener, router, api, shutdown.clone()));
@@ -124,12 +125,14 @@ async fn warn_of_lost_flows(loaded: &Loaded, embedded: &Embedded) -> anyhow::Res
 fn stores(embedded: &Embedded) -> Stores {
     Stores {
         outbox: Arc::new(embedded.clone()),
+        outbox_log: None,
         settlements: Arc::new(embedded.clone()),
         held: Arc::new(embedded.clone()),
         dead_letters: Arc::new(embedded.clone()),
         replays: Arc::new(embedded.clone()),
         connections: Arc::new(embedded.clone()),
         event_log: Arc::new(embedded.clone()),
+        shared: false,
     }
 }
 

@@ -175,7 +175,7 @@ async fn hold(store: &Embedded) -> Outcome<(Measured, Vec<HeldId>)> {
     let (began, mut ids) = (Instant::now(), Vec::new());
     for first in (0..HELD).step_by(SETTLED_AT_ONCE) {
         let one = (first..(first + SETTLED_AT_ONCE).min(HELD)).map(|n| Settlement::Hold(vec![held(n)]));
-        for settled in store.settle(one.collect()).await? {
+        for settled in store.settle(None, one.collect()).await? {
             if let Settled::Held(held) = settled {
                 ids.extend(held.into_iter().map(|placed| placed.id));
             }
@@ -199,7 +199,7 @@ async fn deliver(store: &Embedded, ids: Vec<HeldId>) -> Outcome<Measured> {
     let began = Instant::now();
     for ids in ids.chunks(SETTLED_AT_ONCE) {
         let delivered = ids.iter().map(|id| Settlement::Delivered { held: Some(*id), replay: None });
-        store.settle(delivered.collect()).await?;
+        store.settle(None, delivered.collect()).await?;
     }
     Ok((ids.len(), began.elapsed()))
 }
@@ -241,7 +241,7 @@ async fn bury(store: &Embedded) -> Outcome<Measured> {
             held: None,
             replay: None,
         });
-        store.settle(settlements.collect()).await?;
+        store.settle(None, settlements.collect()).await?;
     }
     Ok((HELD, began.elapsed()))
 }
@@ -256,10 +256,14 @@ async fn replay(store: &Embedded) -> Outcome<Measured> {
 
 async fn items(store: &Embedded) -> Outcome<Measured> {
     let replay = store.unfinished().await?.pop().ok_or("there is no replay")?;
-    let (began, mut from) = (Instant::now(), 0);
-    loop {
-        let items = store.items(&replay.id, from, 500).await?;
-        let Some(last) = items.last() else { return Ok((from as usize, began.elapsed())) };
-        from = last.ticket.item + 1;
+    let (began, mut count) = (Instant::now(), 0);
+    for (flow, partition) in store.places(&replay.id).await? {
+        let mut from = 0;
+        loop {
+            let items = store.items(&replay.id, &flow, &partition, from, 500).await?;
+            let Some(last) = items.last() else { break };
+            (from, count) = (last.ticket.item + 1, count + items.len());
+        }
     }
+    Ok((count, began.elapsed()))
 }

@@ -77,6 +77,11 @@ impl Catalog {
         })
     }
 
+    /// The partition of a number.
+    pub(crate) fn partition(&self, part: Part) -> Option<Partition> {
+        self.read(|names| names.partitions.get(&part).cloned())
+    }
+
     /// The number of a flow, if it has one.
     pub(crate) fn flow(&self, name: &FlowName) -> Option<FlowNumber> {
         self.read(|names| names.flows.get(name).copied())

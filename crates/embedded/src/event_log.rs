@@ -148,6 +148,8 @@ impl Inner {
             .catalog
             .position(place)
             .ok_or_else(|| errors::damaged(&format!("the log at {}: its topic is not known", place.0)))?;
-        Ok(LoggedEvent { position, accepted_at: moment(at), event })
+        let topic = position.topic.clone();
+        // The outbox is the broker's log.
+        Ok(LoggedEvent { topic, position: Some(position), relayed: true, accepted_at: moment(at), event })
     }
 }

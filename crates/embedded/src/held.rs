@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Attempt, FlowName, HeldEvent, HeldEvents, HeldId, HeldKey, NewHeld, Partition, Placed, Position,
+    Adopted, Attempt, FlowName, HeldEvent, HeldEvents, HeldId, HeldKey, NewHeld, Partition, Placed, Position,
     ReplayTicket, StoreError,
 };
 use jiff::Timestamp;
@@ -13,7 +13,9 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use crate::{
     Embedded, Inner,
     catalog::{Catalog, FlowNumber},
-    errors, pack,
+    errors,
+    owners::Owners,
+    pack,
     place::{Part, Place, moment, nanoseconds},
     replays,
     rows::{self, Columns, PAGE_BYTES},
@@ -25,11 +27,14 @@ const COLUMNS: &str =
 
 #[async_trait]
 impl HeldEvents for Embedded {
-    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Vec<HeldKey>, StoreError> {
-        let Some((flow, part)) = self.inner.find(flow, partition) else { return Ok(Vec::new()) };
+    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Adopted, StoreError> {
         let now = nanoseconds(self.inner.clock.now());
+        let (owners, catalog) = (self.inner.owners.clone(), self.inner.catalog.clone());
+        let (flow, partition) = (flow.clone(), partition.clone());
         self.inner
-            .write("taking over held events", move |connection| Box::pin(adopt(connection, flow, part, now)))
+            .write("taking over held events", move |connection| {
+                Box::pin(take_over(connection, owners, catalog, (flow, partition), now))
+            })
             .await
     }
 
@@ -96,7 +101,7 @@ impl Embedded {
 }
 
 impl Inner {
-    fn find(&self, flow: &FlowName, partition: &Partition) -> Option<(FlowNumber, Part)> {
+    pub(crate) fn find(&self, flow: &FlowName, partition: &Partition) -> Option<(FlowNumber, Part)> {
         Some((self.catalog.flow(flow)?, self.catalog.part(&partition.topic, partition.number)?))
     }
 
@@ -144,6 +149,23 @@ fn read(catalog: &Catalog, row: &SqliteRow) -> Result<HeldEvent, StoreError> {
         event: pack::open_single(row.at(12)?).map_err(damaged)?,
     };
     Ok(HeldEvent { id, held })
+}
+
+/// The writer makes one change at a time: what the former owner settles comes before this, or not at all.
+async fn take_over(
+    connection: &mut SqliteConnection,
+    owners: Arc<Owners>,
+    catalog: Arc<Catalog>,
+    (flow, partition): (FlowName, Partition),
+    now: i64,
+) -> Result<Adopted, Failure> {
+    let owner = owners.next(flow, partition);
+    let part = catalog.part(&owner.partition.topic, owner.partition.number);
+    let keys = match (catalog.flow(&owner.flow), part) {
+        (Some(flow), Some(part)) => adopt(connection, flow, part, now).await?,
+        _ => Vec::new(),
+    };
+    Ok(Adopted { owner, keys })
 }
 
 async fn adopt(

@@ -250,27 +250,29 @@ async fn uncount(connection: &mut SqliteConnection, group: i64, state: i64) -> R
     Ok(())
 }
 
-/// A replay delivered the letter.
+/// A replay delivered the letter, if that is in this state.
 pub(crate) async fn replayed(
     connection: &mut SqliteConnection,
     number: LetterNumber,
+    from: LetterState,
     now: i64,
 ) -> Result<(), Failure> {
+    let state = state_number(from);
     let group: Option<i64> = sqlx::query_scalar(
-        "UPDATE letters SET state = 2, settled_at = ?, replays = replays + 1 WHERE number = ? AND state = 1
+        "UPDATE letters SET state = 2, settled_at = ?, replays = replays + 1 WHERE number = ? AND state = ?
          RETURNING failure_group",
     )
     .bind(now)
     .bind(number)
+    .bind(state)
     .fetch_optional(&mut *connection)
     .await?;
     if let Some(group) = group {
-        sqlx::query(
-            "UPDATE failure_groups SET replaying = replaying - 1, replayed = replayed + 1 WHERE number = ?",
-        )
-        .bind(group)
-        .execute(connection)
-        .await?;
+        uncount(connection, group, state).await?;
+        sqlx::query("UPDATE failure_groups SET replayed = replayed + 1 WHERE number = ?")
+            .bind(group)
+            .execute(connection)
+            .await?;
     }
     Ok(())
 }

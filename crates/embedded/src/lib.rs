@@ -30,6 +30,7 @@ mod lock;
 mod log;
 mod open;
 mod options;
+mod owners;
 mod pack;
 mod place;
 #[cfg(test)]
@@ -71,6 +72,7 @@ use crate::{
     groups::Groups,
     lock::Lock,
     log::TopicLog,
+    owners::Owners,
     request::{Load, Request},
     room::Room,
     seen::{Recent, Runs},
@@ -92,6 +94,7 @@ struct Inner {
     catalog: SharedCatalog,
     topics: HashMap<Topic, Arc<TopicLog>>,
     groups: Groups,
+    owners: Arc<Owners>,
     recent: Arc<Recent>,
     readers: SqlitePool,
     requests: mpsc::UnboundedSender<Request>,
@@ -148,6 +151,7 @@ impl Embedded {
                 catalog,
                 topics: topics.into_iter().map(|topic| (topic.topic.clone(), topic)).collect(),
                 groups,
+                owners: Arc::new(Owners::new()),
                 recent,
                 readers,
                 requests,

@@ -10,7 +10,7 @@ use std::{
 use crossdock_core::{
     Act, Attempt, Broker, Class, Clock, ConnectionName, ConnectionState, Connections, DeadLetter,
     DeadLetters, Event, EventLog, Fault, Fingerprint, FlowName, HeldEvents, LetterState, NewHeld, NewReplay,
-    Outbox, PageRequest, Partition, Position, ReplayState, ReplayTicket, Replays, Selection, Settled,
+    Outbox, PageRequest, Partition, Position, ReplayState, ReplayTicket, Replays, Selection, Sent, Settled,
     Settlement, Settlements, StoredConnection, Topic,
 };
 use crossdock_testkit::ManualClock;
@@ -176,8 +176,8 @@ async fn use_everything(store: &Embedded, clock: &ManualClock) {
     }
     let bury =
         |offset| Settlement::DeadLetter { letter: Arc::new(letter(offset, now)), held: None, replay: None };
-    let settled =
-        store.settle(vec![Settlement::Hold(vec![held(900), held(901)]), bury(1), bury(2), bury(3), bury(4)]);
+    let settled = store
+        .settle(None, vec![Settlement::Hold(vec![held(900), held(901)]), bury(1), bury(2), bury(3), bury(4), bury(5)]);
     let settled = settled.await.expect("settled");
     let Settled::Held(ids) = &settled[0] else { panic!("held") };
     let id = ids[0].id;
@@ -188,7 +188,10 @@ async fn use_everything(store: &Embedded, clock: &ManualClock) {
     HeldEvents::of_event(store, &position(900)).await.expect("held");
     let again =
         Settlement::Again { held: id, attempts: Vec::new(), tried: 1, first_tried_at: None, due: now };
-    store.settle(vec![again, Settlement::Delivered { held: Some(id), replay: None }]).await.expect("settled");
+    store
+        .settle(None, vec![again, Settlement::Delivered { held: Some(id), replay: None }])
+        .await
+        .expect("settled");
     use_letters(store, now).await;
     let state = StoredConnection {
         name: ConnectionName::new("crm").expect("a name"),
@@ -231,15 +234,20 @@ async fn use_letters(store: &Embedded, now: Timestamp) {
     let first = Selection { ids: vec!["d1".to_owned()], ..all.clone() };
     store.discard(&first, &act()).await.expect("discarded");
     let replay = store.create(NewReplay { selection: all, rate: None, act: act() }).await.expect("a replay");
-    let items = store.items(&replay.id, 0, 10).await.expect("items");
+    let partition = Partition { topic: orders(), number: 0 };
+    assert_eq!(store.places(&replay.id).await.expect("places"), [(billing(), partition.clone())]);
+    let items = store.items(&replay.id, &billing(), &partition, 0, 10).await.expect("items");
     let ticket = |n: usize| -> ReplayTicket { items[n].ticket.clone() };
     let waits = NewHeld { replay: Some(ticket(2)), ..held(4) };
     let failed =
         Settlement::DeadLetter { letter: Arc::new(letter(3, now)), held: None, replay: Some(ticket(1)) };
     let delivered = Settlement::Delivered { held: None, replay: Some(ticket(0)) };
-    store.settle(vec![Settlement::Hold(vec![waits]), failed, delivered]).await.expect("settled");
+    store.settle(None, vec![Settlement::Hold(vec![waits]), failed, delivered]).await.expect("settled");
     store.set_rate(&replay.id, Some(1.0), &act()).await.expect("a rate");
-    store.change(&replay.id, ReplayState::Cancelled, 0, &act()).await.expect("cancelled");
+    let sent = [Sent { flow: billing(), partition, below: 3 }];
+    store.change(&replay.id, ReplayState::Cancelled, &sent, &act()).await.expect("cancelled");
+    let late = Settlement::Delivered { held: None, replay: Some(ticket(3)) };
+    store.settle(None, vec![late]).await.expect("settled");
     store.unfinished().await.expect("replays");
     Replays::list(store, PageRequest::first(10)).await.expect("replays");
     Replays::get(store, &replay.id).await.expect("a replay");

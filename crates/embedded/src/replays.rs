@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Act, LetterState, NewReplay, Page, PageRequest, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket,
-    Replays, Selection, StoreError, time_ordered_id,
+    Act, FlowName, LetterState, NewReplay, Page, PageRequest, Partition, Replay, ReplayId, ReplayItem,
+    ReplayState, ReplayTicket, Replays, Selection, Sent, StoreError, time_ordered_id,
 };
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
@@ -66,16 +66,44 @@ impl Replays for Embedded {
         Ok(replays.into_iter().map(|(_, replay)| replay).collect())
     }
 
-    async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError> {
+    async fn places(&self, id: &str) -> Result<Vec<(FlowName, Partition)>, StoreError> {
+        // The upper bits of a place are its partition's number.
+        let places: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT DISTINCT l.flow, l.place >> 46 FROM replay_items i JOIN letters l ON l.number = i.letter
+             WHERE i.replay = (SELECT number FROM replays WHERE id = ?) AND i.state = 0",
+        )
+        .bind(id)
+        .fetch_all(&self.inner.readers)
+        .await
+        .map_err(|error| errors::store_error("reading the places of a replay", error))?;
+        let named = |(flow, part): (i64, i64)| {
+            let partition = self.inner.catalog.partition(part);
+            let damaged = || errors::damaged(&format!("the replay {id}: a place is not known"));
+            Ok((self.inner.catalog.flow_name(flow).ok_or_else(damaged)?, partition.ok_or_else(damaged)?))
+        };
+        places.into_iter().map(named).collect()
+    }
+
+    async fn items(
+        &self,
+        id: &str,
+        flow: &FlowName,
+        partition: &Partition,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<ReplayItem>, StoreError> {
+        let Some((flow, part)) = self.inner.find(flow, partition) else { return Ok(Vec::new()) };
         let sql = format!(
             "SELECT {LETTER}, i.item FROM replay_items i JOIN letters l ON l.number = i.letter
              JOIN letter_bodies b ON b.number = l.number JOIN failure_groups g ON g.number = l.failure_group
              WHERE i.replay = (SELECT number FROM replays WHERE id = ?) AND i.item >= ? AND i.state = 0
-             ORDER BY i.item LIMIT ?"
+             AND l.flow = ? AND l.place >> 46 = ? ORDER BY i.item LIMIT ?"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(id)
             .bind(i64::try_from(from).unwrap_or(i64::MAX))
+            .bind(flow)
+            .bind(part)
             .bind(limit as i64)
             .fetch(&self.inner.readers);
         rows::page(rows, rows::PAGE_BYTES, |row| item(&self.inner.catalog, id, row), weight)
@@ -83,12 +111,24 @@ impl Replays for Embedded {
             .map_err(|failure| failure.into_store_error("reading the items of a replay"))
     }
 
-    async fn change(&self, id: &str, state: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError> {
+    /// One process has the store, and keeps the rate.
+    async fn allow(&self, _: &str, want: u64) -> Result<u64, StoreError> {
+        Ok(want)
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        state: ReplayState,
+        sent: &[Sent],
+        act: &Act,
+    ) -> Result<Replay, StoreError> {
         if matches!(state, ReplayState::Succeeded | ReplayState::Failed) {
             let text = format!("a replay becomes `{}` by itself", state.as_str());
             return Err(StoreError::Conflict(text));
         }
         let (id, act, now) = (id.to_owned(), act.clone(), nanoseconds(self.inner.clock.now()));
+        let sent = self.inner.sent(sent);
         self.inner
             .write("changing a replay", move |connection| {
                 Box::pin(change(connection, id, state, sent, act, now))
@@ -107,6 +147,16 @@ impl Replays for Embedded {
 }
 
 impl Inner {
+    /// What was sent as the JSON text that `json_each` reads: flow, partition, and the item below which it was.
+    fn sent(&self, sent: &[Sent]) -> String {
+        let numbers = sent.iter().filter_map(|sent| {
+            let (flow, part) = self.find(&sent.flow, &sent.partition)?;
+            let below = i64::try_from(sent.below).unwrap_or(i64::MAX);
+            Some(rows::json_list([flow, part, below]))
+        });
+        format!("[{}]", numbers.collect::<Vec<_>>().join(","))
+    }
+
     async fn replays(
         &self,
         select: &str,
@@ -234,7 +284,7 @@ async fn change(
     connection: &mut SqliteConnection,
     id: ReplayId,
     state: ReplayState,
-    sent: u64,
+    sent: String,
     act: Act,
     now: i64,
 ) -> Result<Replay, Failure> {
@@ -247,21 +297,24 @@ async fn change(
         .execute(&mut *connection)
         .await?;
     if state == ReplayState::Cancelled {
-        skip(connection, number, sent).await?;
+        skip(connection, number, &sent).await?;
     }
     audit::write(connection, now, &act, (&format!("replay {}", state.as_str()), &id)).await?;
     Ok(find(connection, &id).await?.1)
 }
 
-/// Pending items from `sent` on that are not held are skipped, and their letters are open again.
-async fn skip(connection: &mut SqliteConnection, replay: i64, sent: u64) -> Result<(), Failure> {
-    let skipped =
-        sqlx::query("UPDATE replay_items SET state = 5 WHERE replay = ? AND item >= ? AND state = 0")
-            .bind(replay)
-            .bind(i64::try_from(sent).unwrap_or(i64::MAX))
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+/// Pending items that are not held and were not sent are skipped, and their letters are open again.
+async fn skip(connection: &mut SqliteConnection, replay: i64, sent: &str) -> Result<(), Failure> {
+    let skipped = sqlx::query(
+        "UPDATE replay_items SET state = 5 WHERE replay = ? AND state = 0 AND NOT EXISTS
+         (SELECT 1 FROM json_each(?) s JOIN letters l ON l.number = replay_items.letter
+          WHERE l.flow = s.value ->> 0 AND l.place >> 46 = s.value ->> 1 AND replay_items.item < s.value ->> 2)",
+    )
+    .bind(replay)
+    .bind(sent)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
     sqlx::query("UPDATE replays SET skipped = skipped + ? WHERE number = ?")
         .bind(skipped as i64)
         .bind(replay)
@@ -284,7 +337,7 @@ async fn skip_cancelled(connection: &mut SqliteConnection) -> Result<(), Failure
     .fetch_all(&mut *connection)
     .await?;
     for replay in replays {
-        skip(connection, replay, 0).await?;
+        skip(connection, replay, "[]").await?;
     }
     Ok(())
 }
@@ -349,8 +402,10 @@ pub(crate) async fn item_delivered(
     now: i64,
 ) -> Result<(), Failure> {
     if let Some(letter) = settle_item(connection, ticket, 2).await? {
-        letters::replayed(connection, letter, now).await?;
+        letters::replayed(connection, letter, LetterState::Replaying, now).await?;
         count(connection, ticket, "delivered", now).await?;
+    } else if let Some(letter) = unskip(connection, ticket).await? {
+        letters::replayed(connection, letter, LetterState::Open, now).await?;
     }
     Ok(())
 }
@@ -383,6 +438,28 @@ async fn settle_item(
     .bind(ticket.item as i64)
     .fetch_optional(connection)
     .await?;
+    Ok(letter)
+}
+
+/// An item that was skipped while somebody was sending it was delivered after all; gives back its letter.
+async fn unskip(
+    connection: &mut SqliteConnection,
+    ticket: &ReplayTicket,
+) -> Result<Option<LetterNumber>, Failure> {
+    let letter = sqlx::query_scalar(
+        "UPDATE replay_items SET state = 2 WHERE replay = (SELECT number FROM replays WHERE id = ?) AND item = ?
+         AND state = 4 RETURNING letter",
+    )
+    .bind(&ticket.replay)
+    .bind(ticket.item as i64)
+    .fetch_optional(&mut *connection)
+    .await?;
+    if letter.is_some() {
+        sqlx::query("UPDATE replays SET skipped = skipped - 1, delivered = delivered + 1 WHERE id = ?")
+            .bind(&ticket.replay)
+            .execute(connection)
+            .await?;
+    }
     Ok(letter)
 }
 

@@ -3,25 +3,47 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use crossdock_core::{HeldId, NewHeld, Settled, Settlement, Settlements, StoreError, failpoint};
+use crossdock_core::{HeldId, NewHeld, Owner, Settled, Settlement, Settlements, StoreError, failpoint};
 use sqlx::SqliteConnection;
 
-use crate::{Embedded, catalog::Catalog, held, letters, place::nanoseconds, replays, task::Failure};
+use crate::{
+    Embedded, catalog::Catalog, held, letters, owners::Owners, place::nanoseconds, replays, task::Failure,
+};
 
 #[async_trait]
 impl Settlements for Embedded {
-    async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
+    async fn settle(
+        &self,
+        owner: Option<&Owner>,
+        batch: Vec<Settlement>,
+    ) -> Result<Vec<Settled>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let (catalog, now) = (self.inner.catalog.clone(), nanoseconds(self.inner.clock.now()));
+        let (owners, owner) = (self.inner.owners.clone(), owner.cloned());
         let settled = self
             .inner
-            .write("settling deliveries", move |connection| Box::pin(settle(connection, catalog, batch, now)))
+            .write("settling deliveries", move |connection| {
+                Box::pin(settle_owned(connection, (owners, owner), catalog, batch, now))
+            })
             .await;
         failpoint("settle.after_commit");
         settled
     }
+}
+
+async fn settle_owned(
+    connection: &mut SqliteConnection,
+    (owners, owner): (Arc<Owners>, Option<Owner>),
+    catalog: Arc<Catalog>,
+    batch: Vec<Settlement>,
+    now: i64,
+) -> Result<Vec<Settled>, Failure> {
+    if let Some(owner) = &owner {
+        owners.check(owner)?;
+    }
+    settle(connection, catalog, batch, now).await
 }
 
 async fn settle(

@@ -130,6 +130,8 @@ impl<const TIGHT: bool> HasOutbox for Store<TIGHT> {
 }
 
 impl<const TIGHT: bool> HasStore for Store<TIGHT> {
+    const SHARES_RATES: bool = false;
+
     fn settlements(&self) -> Arc<dyn Settlements> {
         Arc::new(self.store.clone())
     }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use crossdock_core::{
-    Attempt, Class, Decision, Delivery, Fault, HeldId, Outcome, Partition, Placed, ReplayItem, Settled,
-    Settlement, StoreError,
+    Adopted, Attempt, Class, Decision, Delivery, Fault, HeldId, Outcome, Owner, Partition, Placed,
+    ReplayItem, Settled, Settlement, StoreError,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -29,8 +29,9 @@ use crate::{
     flow::{Admission, Flow, count},
     gate::{Gate, Permit},
     lanes::{KeyHash, Lanes, Push},
+    limit::within,
     reload::{HORIZON, Reload},
-    settle::{After, Queue, Written, dead_letter, split},
+    settle::{After, Fenced, Queue, Written, dead_letter, split},
     stores::Stores,
     work::{Origin, TestOutcome, Work},
 };
@@ -65,6 +66,7 @@ pub(crate) struct Handle {
 pub(crate) struct Dispatcher {
     flow: Arc<Flow>,
     partition: Partition,
+    owner: Owner,
     stores: Stores,
     inbox: mpsc::Receiver<Command>,
     blocked: Arc<AtomicBool>,
@@ -92,7 +94,9 @@ impl Dispatcher {
         stop: CancellationToken,
     ) -> Result<(Self, Handle), StoreError> {
         let mut lanes = Lanes::new();
-        for key in stores.held.adopt(&flow.plan.name, &partition).await? {
+        let adopted = stores.held.adopt(&flow.plan.name, &partition);
+        let Adopted { owner, keys } = within("taking over a partition", adopted).await?;
+        for key in keys {
             lanes.adopt(key.hash, key.count);
         }
         let (sender, inbox) = mpsc::channel(2);
@@ -102,6 +106,7 @@ impl Dispatcher {
         let dispatcher = Self {
             flow,
             partition,
+            owner,
             stores,
             inbox,
             blocked,
@@ -120,12 +125,13 @@ impl Dispatcher {
         Ok((dispatcher, handle))
     }
 
-    /// Works until it is told to stop; then finishes what is out and writes what is decided.
-    pub(crate) async fn run(mut self) {
+    /// Works until it is told to stop; then finishes what is out and writes what is decided. If the partition has another
+    /// owner by now, it ends at once, and completes nothing of what it has: that one has it too.
+    pub(crate) async fn run(mut self) -> Result<(), Fenced> {
         loop {
             let stopping = self.stop.is_cancelled();
             if stopping && self.is_idle() {
-                return;
+                return Ok(());
             }
             self.lanes.wake(Instant::now());
             if stopping {
@@ -137,7 +143,7 @@ impl Dispatcher {
                 self.reload.start(&mut self.lanes);
             }
             self.start_write();
-            self.step(stopping).await;
+            self.step(stopping).await?;
         }
     }
 
@@ -145,7 +151,7 @@ impl Dispatcher {
         self.attempts.is_empty() && self.writing.is_none() && self.queue.is_empty()
     }
 
-    async fn step(&mut self, stopping: bool) {
+    async fn step(&mut self, stopping: bool) -> Result<(), Fenced> {
         let has_room =
             self.handed.is_empty() && self.window_bytes < WINDOW_BYTES && self.window_count < WINDOW_COUNT;
         let wake = [self.lanes.next_wake(), self.reload.next_scan()].into_iter().flatten().min();
@@ -158,7 +164,7 @@ impl Dispatcher {
             }
             written = poll_some(&mut self.writing), if self.writing.is_some() => {
                 self.writing = None;
-                self.written(written);
+                self.written(written?);
             }
             loaded = self.reload.next(), if self.reload.is_under_way() => {
                 self.reload.loaded(loaded, &mut self.lanes);
@@ -172,6 +178,7 @@ impl Dispatcher {
             () = tokio::task::yield_now(), if !self.handed.is_empty() && !stopping => {}
             () = self.stop.cancelled(), if !stopping => {}
         }
+        Ok(())
     }
 
     fn command(&mut self, command: Command) {
@@ -386,11 +393,13 @@ impl Dispatcher {
 
     fn start_write(&mut self) {
         if self.writing.is_none() && !self.queue.is_empty() {
-            self.writing = Some(self.queue.write(self.stores.settlements.clone(), self.flow.clone()));
+            let (store, flow, owner) =
+                (self.stores.settlements.clone(), self.flow.clone(), self.owner.clone());
+            self.writing = Some(self.queue.write(store, flow, owner));
         }
     }
 
-    fn written(&mut self, written: Written) {
+    fn written(&mut self, written: Vec<(After, Settled)>) {
         for (after, settled) in written {
             match after {
                 After::Kept => {}

@@ -1,29 +1,38 @@
-//! Feeds the items of replays to the dispatchers, in order, at the job's rate.
+//! Feeds the items of replays to the dispatchers: each place by itself, in order, together at the job's rate.
 //!
 //! Items go straight to the dispatcher of their partition in the flow that failed, never through the topic, so no other
-//! flow sees them. What is settled is known to the store alone: whatever a dispatcher had in memory when it went is
-//! pending there, and is handed to the one that takes its place.
+//! flow sees them. A worker feeds the places that it owns. What is settled is known to the store alone: whatever a dispatcher
+//! had in memory when it went is pending there, and is handed to the one that takes its place, here or in another worker.
 
 use std::{sync::Arc, time::Duration};
 
 use crossdock_core::{LetterState, ReplayItem, Settlement, StoreError, chain};
-use tokio::sync::watch;
+use futures::future::join_all;
 
 use crate::{
     dispatcher::Command,
-    job::{Control, Going, Job, Place, place_of},
-    pace::Pace,
+    job::{Going, Job, Place},
+    limit::within,
+    pace::AT_ONCE,
     plan::Plan,
     runner::Dispatchers,
     stores::Stores,
 };
 
-/// Items that are read at a time.
-const PAGE: usize = 500;
+/// Items that are read at a time. Every place that is fed may have so many in memory.
+const PAGE: usize = 100;
 /// How often the store is asked whether a replay is over of which everything is handed over.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The same where other workers may leave something to us.
+const LOOK_AGAIN_SHARED: Duration = Duration::from_secs(1);
 /// How long a store that fails is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long a worker that does not know a flow waits for one that does.
+const OTHERS_MAX: Duration = Duration::from_secs(60);
+/// What a worker asks the store for at a time where the rate is shared, and the waits between two questions.
+const WANT: u64 = 16;
+const ASK_AGAIN_MIN: Duration = Duration::from_millis(10);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Feeds replays.
 pub(crate) struct Feeder {
@@ -32,69 +41,52 @@ pub(crate) struct Feeder {
     pub(crate) dispatchers: Arc<Dispatchers>,
 }
 
-/// What became of a hand-over.
-enum Handed {
-    /// The dispatcher has it, or it is settled.
-    Done,
-    /// The job was told something in between.
-    Told,
-    /// The place has another dispatcher by now: what the one before had comes first.
-    Moved,
-}
-
 impl Feeder {
     /// Feeds a job until the store says that the replay is over and nothing of it is to be settled any more.
     pub(crate) async fn feed(&self, job: &Job) {
-        let mut control = job.watch();
-        let mut made = self.dispatchers.watch();
-        let mut pace = Pace::new();
-        let mut from = 0;
+        let (mut control, mut made) = (job.watch(), self.dispatchers.watch());
         loop {
             made.borrow_and_update();
-            let now = *control.borrow_and_update();
-            if now.going == Going::Halted {
-                // The sender lives in `job`, which we hold.
-                let _ = control.changed().await;
-                pace = Pace::new();
-                continue;
-            }
-            if job.sent().await.forget_lost(&self.dispatchers) {
-                from = 0;
-            }
-            let items = self.items(job, now.going, from).await;
-            if !items.is_empty() {
-                from = self.hand_over(job, items, now, &mut control, &mut pace).await;
-            } else if self.is_over(job, now.going).await {
-                return;
-            } else {
+            let going = control.borrow_and_update().going;
+            if !matches!(going, Going::Halted | Going::Test) {
+                let feeding = async {
+                    let places = self.places(job).await;
+                    if places.is_empty() && self.is_over(job).await {
+                        return true;
+                    }
+                    join_all(places.iter().map(|place| self.feed_place(job, place))).await;
+                    false
+                };
                 tokio::select! {
-                    _ = control.changed() => {}
-                    _ = made.changed() => {}
-                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    // First of all, so that nothing more is read and handed over by what it was told before.
+                    biased;
+                    _ = control.changed() => continue,
+                    _ = made.changed() => continue,
+                    over = feeding => if over { return },
                 }
+            }
+            let again = if self.stores.shared { LOOK_AGAIN_SHARED } else { LOOK_AGAIN };
+            tokio::select! {
+                _ = control.changed() => {}
+                _ = made.changed() => {}
+                () = tokio::time::sleep(again) => {}
             }
         }
     }
 
-    /// The next items that are to be sent. A store that fails is asked again.
-    async fn items(&self, job: &Job, going: Going, from: u64) -> Vec<ReplayItem> {
+    /// The places at which something is to be sent. A store that fails is asked again.
+    async fn places(&self, job: &Job) -> Vec<Place> {
         loop {
-            match self.stores.replays.items(&job.id, from, PAGE).await {
-                Ok(mut items) => {
-                    items.retain(|item| going.covers(item.ticket.item));
-                    return items;
-                }
+            match within("reading the places of a replay", self.stores.replays.places(&job.id)).await {
+                Ok(places) => return places,
                 Err(error) => wait(&job.id, &error).await,
             }
         }
     }
 
-    async fn is_over(&self, job: &Job, going: Going) -> bool {
-        match self.stores.replays.get(&job.id).await {
-            Ok(replay) => {
-                replay.is_none_or(|replay| replay.state.is_final())
-                    && self.items(job, going, 0).await.is_empty()
-            }
+    async fn is_over(&self, job: &Job) -> bool {
+        match within("reading a replay", self.stores.replays.get(&job.id)).await {
+            Ok(replay) => replay.is_none_or(|replay| replay.state.is_final()),
             Err(error) => {
                 wait(&job.id, &error).await;
                 false
@@ -102,94 +94,96 @@ impl Feeder {
         }
     }
 
-    /// Hands a page over at the job's rate. Returns from which item to go on.
-    async fn hand_over(
-        &self,
-        job: &Job,
-        items: Vec<ReplayItem>,
-        now: Control,
-        control: &mut watch::Receiver<Control>,
-        pace: &mut Pace,
-    ) -> u64 {
+    /// Hands over what is to be sent at one place, until nothing is left or its dispatcher goes. Cancellation is safe.
+    async fn feed_place(&self, job: &Job, place: &Place) {
+        if !self.is_read(place) {
+            return self.give_back(job, place).await;
+        }
+        // None: the place is another worker's, or moves. When it comes to us, its dispatcher is made.
+        let Some(found) = self.dispatchers.get(&place.0, &place.1) else { return };
+        let mut from = job.next(place, found.number);
         let mut allowed = 0;
-        let mut next = 0;
-        for item in items {
-            let (number, place) = (item.ticket.item, place_of(&item));
-            next = number;
-            if !job.sent().await.has(&place, number) {
+        loop {
+            let items = self.items(job, place, from).await;
+            if items.is_empty() {
+                return;
+            }
+            for item in items {
+                let number = item.ticket.item;
+                if !job.covers(place, number) {
+                    return;
+                }
                 if allowed == 0 {
-                    allowed = tokio::select! {
-                        biased;
-                        _ = control.changed() => return next,
-                        count = pace.next(now.rate) => count,
-                    };
+                    allowed = self.allowed(job).await;
                 }
-                match self.hand(job, place, item, control).await {
-                    Handed::Done => allowed -= 1,
-                    Handed::Told | Handed::Moved => return next,
+                let Ok(slot) = found.handle.inbox.reserve().await else { return };
+                let send = || slot.send(Command::Replay(vec![item], None));
+                if !job.hand(place, found.number, number, send) {
+                    return;
                 }
-            }
-            next = number + 1;
-        }
-        next
-    }
-
-    async fn hand(
-        &self,
-        job: &Job,
-        place: Place,
-        item: ReplayItem,
-        control: &mut watch::Receiver<Control>,
-    ) -> Handed {
-        let (flow, topic) = (&place.0, &place.1.topic);
-        let is_read = self.plan.flows.iter().any(|plan| plan.name == *flow && plan.topics.contains(topic));
-        let handing = async {
-            if is_read {
-                self.send(job, place, item).await
-            } else {
-                self.give_back(item).await;
-                Handed::Done
-            }
-        };
-        tokio::select! {
-            // First of all, so that nothing is sent after the job was halted.
-            biased;
-            _ = control.changed() => Handed::Told,
-            handed = handing => handed,
-        }
-    }
-
-    async fn send(&self, job: &Job, place: Place, item: ReplayItem) -> Handed {
-        let number = item.ticket.item;
-        let mut sent = job.sent().await;
-        let found = self.dispatchers.find(&place.0, &place.1, None).await;
-        if sent.is_lost(&place, found.number) {
-            return Handed::Moved;
-        }
-        match found.handle.inbox.send(Command::Replay(vec![item], None)).await {
-            Ok(()) => {
-                sent.note(place, found.number, number);
-                Handed::Done
-            }
-            Err(_) => {
-                drop(sent);
-                self.dispatchers.find(&place.0, &place.1, Some(found.number)).await;
-                Handed::Moved
+                allowed -= 1;
+                from = number + 1;
             }
         }
     }
 
-    /// An item whose flow is no longer in the configuration stays a dead letter.
-    async fn give_back(&self, item: ReplayItem) {
-        let (mut letter, replay) = (item.letter, item.ticket.replay.clone());
-        letter.state = LetterState::Open;
-        letter.reason = format!("the flow `{}` is no longer in the configuration", letter.flow);
-        let settlement =
-            Settlement::DeadLetter { letter: Arc::new(letter), held: None, replay: Some(item.ticket) };
-        while let Err(error) = self.stores.settlements.settle(vec![settlement.clone()]).await {
-            wait(&replay, &error).await;
+    fn is_read(&self, (flow, partition): &Place) -> bool {
+        self.plan.flows.iter().any(|plan| plan.name == *flow && plan.topics.contains(&partition.topic))
+    }
+
+    /// The next items of a place. A store that fails is asked again.
+    async fn items(&self, job: &Job, (flow, partition): &Place, from: u64) -> Vec<ReplayItem> {
+        loop {
+            let items = self.stores.replays.items(&job.id, flow, partition, from, PAGE);
+            match within("reading the items of a replay", items).await {
+                Ok(items) => return items,
+                Err(error) => wait(&job.id, &error).await,
+            }
         }
     }
+
+    /// Waits until something may be sent, and says how much: at least one.
+    async fn allowed(&self, job: &Job) -> u64 {
+        let Some(rate) = job.control().rate else { return AT_ONCE };
+        if !self.stores.shared {
+            return job.pace.lock().await.next(rate).await;
+        }
+        let again = Duration::from_secs_f64(0.5 / rate.clamp(0.001, 1000.0));
+        loop {
+            match within("asking for the rate of a replay", self.stores.replays.allow(&job.id, WANT)).await {
+                Ok(0) => tokio::time::sleep(again.clamp(ASK_AGAIN_MIN, ASK_AGAIN_MAX)).await,
+                Ok(allowed) => return allowed,
+                Err(error) => wait(&job.id, &error).await,
+            }
+        }
+    }
+
+    /// Items whose flow is no longer in the configuration stay dead letters.
+    async fn give_back(&self, job: &Job, place: &Place) {
+        if self.stores.shared {
+            // In the middle of a change of configuration another worker knows the flow.
+            tokio::time::sleep(OTHERS_MAX).await;
+        }
+        loop {
+            let mut items = self.items(job, place, 0).await;
+            items.retain(|item| job.covers(place, item.ticket.item));
+            if items.is_empty() {
+                return;
+            }
+            let batch: Vec<_> = items.into_iter().map(given_back).collect();
+            let settle = self.stores.settlements.settle(None, batch);
+            if let Err(error) = within("giving back items of a replay", settle).await {
+                wait(&job.id, &error).await;
+            }
+        }
+    }
+}
+
+fn given_back(item: ReplayItem) -> Settlement {
+    let mut letter = item.letter;
+    letter.state = LetterState::Open;
+    letter.reason = format!("the flow `{}` is no longer in the configuration", letter.flow);
+    Settlement::DeadLetter { letter: Arc::new(letter), held: None, replay: Some(item.ticket) }
 }
 
 async fn wait(replay: &str, error: &StoreError) {

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, 
 
 use crate::{
     closures::Closures,
+    limit::within,
     plan::ConnectionPlan,
     standing::{Admit, Pass, Pause, Standing},
     status::{ConnectionStatus, Moment},
@@ -204,7 +205,8 @@ impl Gate {
             detail: paused.then(|| format!("{}: {}", act.actor, act.reason)),
             since: self.clock.now(),
         };
-        if let Err(error) = self.store.save(&stored, Some(act)).await {
+        let save = within("saving the state of a connection", self.store.save(&stored, Some(act)));
+        if let Err(error) = save.await {
             // It may have happened. What holds goes on to hold, so that is what the store must have.
             *saved = None;
             self.save_later(&mut self.lock());
@@ -301,7 +303,7 @@ impl Gate {
         loop {
             let mut saved = self.saved.lock().await;
             let Some(stored) = self.to_be_saved(*saved) else { return };
-            match self.store.save(&stored, None).await {
+            match within("saving the state of a connection", self.store.save(&stored, None)).await {
                 Ok(()) => {
                     *saved = Some(stored.state);
                     continue;

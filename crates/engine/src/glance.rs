@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossdock_core::{ConnectionState, Selection, StoreError};
+use crossdock_core::{ConnectionState, GroupLag, Selection, StoreError};
 use futures::future::try_join_all;
 
 use crate::{
     flow::Flow,
     hub::Hub,
+    limit::within,
     status::{ConnectionStatus, FlowStatus, Status},
 };
 
@@ -80,14 +81,11 @@ impl Hub {
     async fn flow_status(&self, flow: &Flow) -> Result<FlowStatus, StoreError> {
         let name = &flow.plan.name;
         let selection = Selection { flow: Some(name.clone()), ..Selection::default() };
-        let lag = async {
-            self.broker.lag(name).await.map_err(|source| StoreError::Unavailable {
-                doing: "asking the broker how far a flow is",
-                source: source.into(),
-            })
-        };
-        let (lag, (held, next_retry_at), dead) =
-            tokio::try_join!(lag, self.stores.held.count(name), self.stores.dead_letters.count(&selection))?;
+        let (lag, (held, next_retry_at), dead) = tokio::try_join!(
+            self.lag(flow),
+            within("counting held events", self.stores.held.count(name)),
+            within("counting dead letters", self.stores.dead_letters.count(&selection)),
+        )?;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(FlowStatus {
             name: name.clone(),
@@ -104,6 +102,16 @@ impl Hub {
             next_retry_at,
             lag,
         })
+    }
+
+    /// How far a flow is in each of its partitions.
+    pub(crate) async fn lag(&self, flow: &Flow) -> Result<Vec<GroupLag>, StoreError> {
+        let doing = "asking the broker how far a flow is";
+        let lag = async {
+            let lag = self.broker.lag(&flow.plan.name).await;
+            lag.map_err(|source| StoreError::Unavailable { doing, source: source.into() })
+        };
+        within(doing, lag).await
     }
 
     /// Every connection, in the order of the configuration.

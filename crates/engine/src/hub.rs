@@ -17,12 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acts::{ActError, ReplayChange, TestResult, to_the_end},
+    feed::Feeder,
     flow::Flow,
     gate::Gate,
     intake::{Answer, Intake, IntakeError},
+    limit::within,
     plan::Plan,
     replay::Replayer,
-    runner::{Dispatchers, Runner},
+    roles::Roles,
+    runner::{Dispatchers, Runner, subscribe},
     status::{ConnectionStatus, Moment},
     stores::Stores,
     wiring::{StartError, flows, gates},
@@ -47,40 +50,42 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts every flow of the plan. When it returns, every flow has joined its topics and misses nothing from now on.
+    /// Starts what the worker's roles ask for of the plan. When it returns, every flow has joined its topics, here or in
+    /// another worker that delivers, and misses nothing from now on.
     pub async fn start(
         plan: Plan,
         broker: Arc<dyn Broker>,
         stores: Stores,
         clock: Arc<dyn Clock>,
+        roles: Roles,
     ) -> Result<Arc<Self>, StartError> {
         let (plan, moments, stop) =
             (Arc::new(plan), broadcast::Sender::new(MOMENTS), CancellationToken::new());
-        let stored =
-            stores.connections.load().await.map_err(StartError::new("reading the state of connections"))?;
+        let stored = within("reading the state of connections", stores.connections.load()).await;
+        let stored = stored.map_err(StartError::new("reading the state of connections"))?;
         let gates = gates(&plan, stored, &clock, &stores, &moments);
         let flows = flows(&plan, &gates, &clock, &moments)?;
         let dispatchers = Arc::new(Dispatchers::default());
+        let delivered: &[_] = if roles.deliver { &flows } else { &[] };
         let mut subscriptions = Vec::new();
-        for flow in &flows {
-            let subscription = broker
-                .subscribe(&flow.plan.name, &flow.plan.topics)
-                .await
-                .map_err(StartError::new(format!("subscribing the flow `{}`", flow.plan.name)))?;
-            subscriptions.push(subscription);
+        for flow in delivered {
+            let subscription = subscribe(broker.as_ref(), &flow.plan).await;
+            let doing = format!("subscribing the flow `{}`", flow.plan.name);
+            subscriptions.push(subscription.map_err(StartError::new(doing))?);
         }
-        let replayer =
-            Arc::new(Replayer::new(stores.clone(), plan.clone(), dispatchers.clone(), stop.clone()));
-        replayer.resume().await.map_err(StartError::new("resuming replays"))?;
+        let feeder = Feeder { stores: stores.clone(), plan: plan.clone(), dispatchers: dispatchers.clone() };
+        let replayer = Arc::new(Replayer::new(feeder, roles.deliver, stop.clone()));
+        if roles.deliver {
+            replayer.follow().await.map_err(StartError::new("resuming replays"))?;
+        }
         let run = |(flow, subscription): (&Arc<Flow>, _)| {
             let (flow, broker, stores) = (flow.clone(), broker.clone(), stores.clone());
             let (dispatchers, stop, name) = (dispatchers.clone(), stop.clone(), flow.plan.name.clone());
             let runner = Runner { flow, broker, stores, dispatchers, stop };
             (name, tokio::spawn(runner.run(subscription)))
         };
-        let runners = Mutex::new(flows.iter().zip(subscriptions).map(run).collect());
-        let intake =
-            Intake::new(&plan, &gates, stores.outbox.clone(), clock.clone(), moments.clone(), stop.clone());
+        let runners = Mutex::new(delivered.iter().zip(subscriptions).map(run).collect());
+        let intake = Intake::new(&plan, &gates, &stores, &clock, &moments, (roles.ingest, stop.clone()));
         let started_at = clock.now();
         Ok(Arc::new(Self {
             plan,

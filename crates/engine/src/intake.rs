@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,10 +14,13 @@ use crossdock_core::{
     Clock, ConnectionName, Event, Inbound, Inbox, Outbox, PublishError, Published, Refusal, Topic, Webhook,
     chain,
 };
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{gate::Gate, plan::Plan, status::Moment};
+use crate::{gate::Gate, plan::Plan, status::Moment, stores::Stores};
+
+/// How long a commit may take until the source is told that it is not known whether there was one.
+const APPEND_MAX: Duration = Duration::from_secs(30);
 
 /// What a source is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +65,9 @@ pub enum IntakeError {
     /// The hub is stopping: 503.
     #[error("the hub is stopping")]
     Stopping,
+    /// Taking events in is not among the roles of this worker: 503.
+    #[error("this worker takes no events in")]
+    NotHere,
 }
 
 /// The entrance of a hub.
@@ -74,6 +81,8 @@ pub(crate) struct Intake {
     duplicates: AtomicU64,
     /// Why the last events could not be stored; none since a success.
     failure: Mutex<Option<String>>,
+    /// Whether taking events in is among the roles of the worker.
+    ingests: bool,
     stop: CancellationToken,
 }
 
@@ -87,10 +96,10 @@ impl Intake {
     pub(crate) fn new(
         plan: &Plan,
         gates: &HashMap<ConnectionName, Arc<Gate>>,
-        outbox: Arc<dyn Outbox>,
-        clock: Arc<dyn Clock>,
-        moments: broadcast::Sender<Moment>,
-        stop: CancellationToken,
+        stores: &Stores,
+        clock: &Arc<dyn Clock>,
+        moments: &broadcast::Sender<Moment>,
+        (ingests, stop): (bool, CancellationToken),
     ) -> Self {
         let source = |plan: &Arc<crate::plan::ConnectionPlan>| {
             let webhook = plan.connection.webhook()?;
@@ -101,12 +110,13 @@ impl Intake {
         Self {
             sources: plan.connections.iter().filter_map(source).collect(),
             topics: plan.topics.iter().map(|topic| (topic.as_str().to_owned(), topic.clone())).collect(),
-            outbox,
-            clock,
-            moments,
+            outbox: stores.outbox.clone(),
+            clock: clock.clone(),
+            moments: moments.clone(),
             accepted: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             failure: Mutex::new(None),
+            ingests,
             stop,
         }
     }
@@ -162,13 +172,19 @@ impl Intake {
     }
 
     fn check_open(&self) -> Result<(), IntakeError> {
+        if !self.ingests {
+            return Err(IntakeError::NotHere);
+        }
         if self.stop.is_cancelled() { Err(IntakeError::Stopping) } else { Ok(()) }
     }
 
     async fn append(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>> {
         let watched = self.moments.receiver_count() > 0;
         let names: Vec<_> = if watched { events.iter().map(names_of).collect() } else { Vec::new() };
-        let results = self.outbox.append(topic, events).await;
+        let count = events.len();
+        // Who is told that it is not known sends the events again, with the same ids.
+        let results = timeout(APPEND_MAX, self.outbox.append(topic, events)).await;
+        let results = results.unwrap_or_else(|_| vec![Err(PublishError::Unknown); count]);
         for result in &results {
             self.note(result);
         }

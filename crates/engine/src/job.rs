@@ -1,21 +1,25 @@
 //! A replay that is being fed: what it is told, and what it has handed over.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+};
 
-use crossdock_core::{FlowName, Partition, ReplayId, ReplayItem, ReplayState};
-use tokio::sync::{Mutex, MutexGuard, watch};
+use crossdock_core::{FlowName, Partition, ReplayId, ReplayItem, ReplayState, Sent};
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
-use crate::runner::Dispatchers;
+use crate::pace::Pace;
 
-/// Where an item goes.
+/// Where an item goes: to the flow that failed, in the partition of its event.
 pub(crate) type Place = (FlowName, Partition);
 
 /// A replay that is being fed.
 pub(crate) struct Job {
     pub(crate) id: ReplayId,
     control: watch::Sender<Control>,
-    /// Locked while an item is handed over.
-    sent: Mutex<Sent>,
+    /// What was handed over. Locked while an item is, and while the job is halted, so that nothing is sent after that.
+    sent: Mutex<HashMap<Place, HandedTo>>,
+    pub(crate) pace: AsyncMutex<Pace>,
 }
 
 /// What the feeding is told.
@@ -33,79 +37,46 @@ pub(crate) enum Going {
     On,
     /// Nowhere, until it is told otherwise.
     Halted,
-    /// It was cancelled. Items below this number were handed over and are still to be settled: those that a dispatcher lost
-    /// are handed over again, and no other.
-    Below(u64),
+    /// Nowhere either: it is a test, whose only item is handed over by hand.
+    Test,
+    /// It was cancelled. What was handed over is still to be settled: items that a dispatcher lost are handed over again, and
+    /// no other.
+    Cancelled,
 }
 
 impl Going {
-    /// What a replay in this state does, of which the items below `sent` were handed over.
-    pub(crate) fn of(state: ReplayState, sent: u64) -> Self {
+    /// What a replay in this state does.
+    pub(crate) fn of(state: ReplayState) -> Self {
         match state {
             ReplayState::Paused => Self::Halted,
-            ReplayState::Cancelled => Self::Below(sent),
+            ReplayState::Cancelled => Self::Cancelled,
             ReplayState::Running | ReplayState::Succeeded | ReplayState::Failed => Self::On,
         }
     }
-
-    /// Whether an item is still to be sent.
-    pub(crate) fn covers(self, item: u64) -> bool {
-        match self {
-            Self::On => true,
-            Self::Halted => false,
-            Self::Below(limit) => item < limit,
-        }
-    }
 }
 
-/// What was handed over.
-#[derive(Default)]
-pub(crate) struct Sent {
-    /// For each place its dispatcher and the number after the last item that it was given: it has all of them below.
-    places: HashMap<Place, (u64, u64)>,
-    /// The number after the highest item that was ever handed over.
+/// What was handed over at a place.
+#[derive(Clone, Copy)]
+struct HandedTo {
+    /// The dispatcher that has all items below `next` that are not settled.
+    dispatcher: u64,
+    next: u64,
+    /// The number after the highest item that any dispatcher there was ever given.
     below: u64,
-}
-
-impl Sent {
-    /// Whether a dispatcher has the item already.
-    pub(crate) fn has(&self, place: &Place, item: u64) -> bool {
-        self.places.get(place).is_some_and(|(_, next)| item < *next)
-    }
-
-    /// Whether items of the place may have gone down with a dispatcher that was there before this one.
-    pub(crate) fn is_lost(&self, place: &Place, dispatcher: u64) -> bool {
-        self.places.get(place).is_some_and(|(before, _)| *before != dispatcher)
-    }
-
-    /// A dispatcher took an item.
-    pub(crate) fn note(&mut self, place: Place, dispatcher: u64, item: u64) {
-        self.places.insert(place, (dispatcher, item + 1));
-        self.below = self.below.max(item + 1);
-    }
-
-    /// Forgets what went down with dispatchers in whose place there is another one. One that is gone without another may
-    /// still be settling what it has. Returns whether there was any.
-    pub(crate) fn forget_lost(&mut self, dispatchers: &Dispatchers) -> bool {
-        let before = self.places.len();
-        self.places.retain(|(flow, partition), (dispatcher, _)| {
-            dispatchers.number(flow, partition).is_none_or(|now| now == *dispatcher)
-        });
-        self.places.len() < before
-    }
 }
 
 impl Job {
     pub(crate) fn new(id: ReplayId, control: Control) -> Self {
-        Self { id, control: watch::Sender::new(control), sent: Mutex::default() }
+        let pace = AsyncMutex::new(Pace::new());
+        Self { id, control: watch::Sender::new(control), sent: Mutex::default(), pace }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Control> {
         self.control.subscribe()
     }
 
-    pub(crate) fn going(&self) -> Going {
-        self.control.borrow().going
+    pub(crate) fn control(&self) -> Control {
+        *self.control.borrow()
     }
 
     pub(crate) fn go(&self, going: Going) {
@@ -116,22 +87,94 @@ impl Job {
         self.control.send_modify(|control| control.rate = rate);
     }
 
-    pub(crate) async fn sent(&self) -> MutexGuard<'_, Sent> {
-        self.sent.lock().await
+    /// Takes over what the store says of the replay.
+    pub(crate) fn follow(&self, control: Control) {
+        self.control.send_if_modified(|known| std::mem::replace(known, control) != control);
+    }
+
+    /// The first item of a place that the dispatcher with this number does not have: all of them, if it is a new one, since
+    /// what the one before had in memory may have gone down with it.
+    pub(crate) fn next(&self, place: &Place, dispatcher: u64) -> u64 {
+        let sent = self.sent();
+        sent.get(place).filter(|handed| handed.dispatcher == dispatcher).map_or(0, |handed| handed.next)
+    }
+
+    /// Whether an item is still to be sent.
+    pub(crate) fn covers(&self, place: &Place, item: u64) -> bool {
+        self.is_covered(&self.sent(), place, item)
+    }
+
+    fn is_covered(&self, sent: &HashMap<Place, HandedTo>, place: &Place, item: u64) -> bool {
+        match self.control().going {
+            Going::On => true,
+            Going::Halted | Going::Test => false,
+            Going::Cancelled => sent.get(place).is_some_and(|handed| item < handed.below),
+        }
+    }
+
+    /// Hands an item to a dispatcher with `send`, unless it is not to be sent any more. Returns whether it was handed over.
+    pub(crate) fn hand(&self, place: &Place, dispatcher: u64, item: u64, send: impl FnOnce()) -> bool {
+        let mut sent = self.sent();
+        let covered = self.is_covered(&sent, place, item);
+        if covered {
+            send();
+            note(&mut sent, place, dispatcher, item);
+        }
+        covered
+    }
+
+    /// The same for the only item of a test, whose job is halted until then; not if the job was told anything that `told` has
+    /// not seen.
+    pub(crate) fn hand_test(
+        &self,
+        place: &Place,
+        dispatcher: u64,
+        item: u64,
+        told: &watch::Receiver<Control>,
+        send: impl FnOnce(),
+    ) -> bool {
+        let mut sent = self.sent();
+        // The sender lives in `self`.
+        let untold = !told.has_changed().unwrap_or(true);
+        if untold {
+            send();
+            note(&mut sent, place, dispatcher, item);
+        }
+        untold
     }
 
     /// Stops the feeding before the store is told of the state, so that nothing is sent after it was given back. Returns
-    /// below which number everything was handed over, which the store asks for where the replay is cancelled.
-    pub(crate) async fn halt(&self, state: ReplayState) -> u64 {
+    /// what was handed over, which the store asks for where the replay is cancelled.
+    pub(crate) fn halt(&self, state: ReplayState) -> Vec<Sent> {
         if state == ReplayState::Running {
-            return 0;
+            return Vec::new();
         }
+        let sent = self.sent();
         self.go(Going::Halted);
-        if state == ReplayState::Cancelled { self.sent().await.below } else { 0 }
+        if state != ReplayState::Cancelled {
+            return Vec::new();
+        }
+        let handed = sent.iter().map(|((flow, partition), handed)| Sent {
+            flow: flow.clone(),
+            partition: partition.clone(),
+            below: handed.below,
+        });
+        handed.collect()
+    }
+
+    fn sent(&self) -> MutexGuard<'_, HashMap<Place, HandedTo>> {
+        self.sent.lock().expect("no holder of this lock panics")
     }
 }
 
-/// Where an item goes: to the flow that failed, in the partition of its event.
+/// A dispatcher took an item.
+fn note(sent: &mut HashMap<Place, HandedTo>, place: &Place, dispatcher: u64, item: u64) {
+    let next = item + 1;
+    let below = sent.get(place).map_or(0, |before| before.below).max(next);
+    sent.insert(place.clone(), HandedTo { dispatcher, next, below });
+}
+
+/// The place of an item.
 pub(crate) fn place_of(item: &ReplayItem) -> Place {
     let position = &item.letter.position;
     let partition = Partition { topic: position.topic.clone(), number: position.partition };

@@ -11,8 +11,10 @@
 //! First attempts, retries, held events and replays share this one path. The engine owns every loop, wait and retry;
 //! it must never know which broker, which store or which connector is behind the ports.
 
+mod limit;
 mod plan;
 mod reload;
+mod roles;
 mod status;
 mod stores;
 
@@ -28,6 +30,7 @@ mod job;
 mod pace;
 mod replay;
 mod runner;
+mod testing;
 
 mod dispatcher;
 
@@ -48,6 +51,7 @@ pub use acts::{ActError, ReplayChange, TestResult};
 pub use hub::Hub;
 pub use intake::{Answer, IntakeError};
 pub use plan::{ConnectionPlan, FieldPlan, FieldValue, FlowPlan, Order, Plan};
+pub use roles::Roles;
 pub use status::{ConnectionStatus, FlowStatus, Moment, Status};
 pub use stores::Stores;
 pub use trace::{DeliveryView, EventView, LastFailure};

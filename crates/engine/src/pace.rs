@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The most items that are let through at once.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: u64 = 64;
 
 /// Says how many items may be sent when. Unused time is not saved up beyond a tenth of a second.
 pub(crate) struct Pace {
@@ -18,17 +18,15 @@ impl Pace {
         Self { last: Instant::now(), tokens: 1.0 }
     }
 
-    /// Waits until at least one item may be sent at this rate (items a second; none is no limit) and says how many.
-    /// Cancellation is safe.
-    pub(crate) async fn next(&mut self, rate: Option<f64>) -> usize {
-        let Some(rate) = rate else { return AT_ONCE };
+    /// Waits until at least one item may be sent at this rate (items a second) and says how many. Cancellation is safe.
+    pub(crate) async fn next(&mut self, rate: f64) -> u64 {
         loop {
             let now = Instant::now();
             let burst = (rate / 10.0).max(1.0);
             self.tokens = (self.tokens + rate * now.duration_since(self.last).as_secs_f64()).min(burst);
             self.last = now;
             if self.tokens >= 1.0 {
-                let count = (self.tokens as usize).min(AT_ONCE);
+                let count = (self.tokens as u64).min(AT_ONCE);
                 self.tokens -= count as f64;
                 return count;
             }
@@ -47,7 +45,7 @@ mod tests {
         for rate in [0.5, 3.0, 200.0, 2000.0] {
             let (mut pace, began, mut sent) = (Pace::new(), Instant::now(), 0);
             while began.elapsed() < Duration::from_secs(10) {
-                let count = pace.next(Some(rate)).await;
+                let count = pace.next(rate).await;
                 assert!(count as f64 <= (rate / 10.0).max(1.0));
                 sent += count;
             }

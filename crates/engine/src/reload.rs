@@ -11,6 +11,7 @@ use crate::{
     decide::due_at,
     flow::Flow,
     lanes::{KeyHash, Lanes},
+    limit::within,
     work::Work,
 };
 
@@ -26,7 +27,6 @@ const PAGE: usize = 512;
 const KEY_PAGE: usize = 64;
 /// A store that fails, or does not answer, is not asked again at once.
 const AGAIN: Duration = Duration::from_secs(1);
-const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Rows that were read: of a key, or due heads.
 pub(crate) struct Loaded {
@@ -163,12 +163,7 @@ impl Reload {
 async fn answer(
     rows: impl Future<Output = Result<Vec<HeldEvent>, StoreError>>,
 ) -> Result<Vec<HeldEvent>, StoreError> {
-    let rows = tokio::time::timeout(ANSWER_MAX, rows).await.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable {
-            doing: "reading held events",
-            source: format!("no answer within {} s", ANSWER_MAX.as_secs()).into(),
-        })
-    });
+    let rows = within("reading held events", rows).await;
     if rows.is_err() {
         tokio::time::sleep(AGAIN).await;
     }

@@ -22,12 +22,17 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     dispatcher::{Command, Dispatcher, Handle},
     flow::Flow,
+    plan::FlowPlan,
+    settle::Fenced,
     stores::Stores,
 };
 
 /// The first and the longest wait before a flow subscribes again.
 const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long a broker may take to let a flow join its topics: it may have to make them.
+const SUBSCRIBE_MAX: Duration = Duration::from_secs(60);
 
 /// The dispatchers of this process, for those who bring them work from elsewhere (replays).
 #[derive(Default)]
@@ -46,14 +51,13 @@ pub(crate) struct Found {
 }
 
 impl Dispatchers {
-    /// The dispatcher of a partition in a flow, but the one with the number `gone`. Waits until the flow is there: right
-    /// after a start, or while the partition moves. Cancellation is safe.
-    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition, gone: Option<u64>) -> Found {
+    /// The dispatcher of a partition in a flow. Waits until the flow is there: right after a start, or while the partition
+    /// moves. Cancellation is safe.
+    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition) -> Found {
         let mut made = self.made.subscribe();
-        let key = (flow.clone(), partition.clone());
         loop {
-            if let Some(found) = self.lock().get(&key).filter(|found| Some(found.number) != gone) {
-                return found.clone();
+            if let Some(found) = self.get(flow, partition) {
+                return found;
             }
             // The sender lives as long as `self`.
             let _ = made.changed().await;
@@ -66,9 +70,9 @@ impl Dispatchers {
         self.made.subscribe()
     }
 
-    /// The number of the dispatcher that a partition in a flow has now, if it has one.
-    pub(crate) fn number(&self, flow: &FlowName, partition: &Partition) -> Option<u64> {
-        self.lock().get(&(flow.clone(), partition.clone())).map(|found| found.number)
+    /// The dispatcher that a partition in a flow has now, if it has one.
+    pub(crate) fn get(&self, flow: &FlowName, partition: &Partition) -> Option<Found> {
+        self.lock().get(&(flow.clone(), partition.clone())).cloned()
     }
 
     fn insert(&self, flow: &FlowName, partition: &Partition, handle: Handle) {
@@ -134,7 +138,7 @@ impl Runner {
     }
 
     async fn subscribe_and_serve(&self) -> Result<(), BrokerError> {
-        let subscription = self.broker.subscribe(&self.flow.plan.name, &self.flow.plan.topics).await?;
+        let subscription = subscribe(self.broker.as_ref(), &self.flow.plan).await?;
         self.serve(subscription).await
     }
 
@@ -149,8 +153,9 @@ impl Runner {
                     Ok(signal) => self.signal(signal, subscription.as_mut(), &mut owned, &voices).await,
                     Err(error) => break Err(error),
                 },
-                // A new subscription takes everything over anew; nothing that was not settled is lost.
-                Some(partition) = has_ended.recv() => break Err(ended_badly(&partition)),
+                // A new subscription takes everything over anew, if the broker still gives it to us; nothing that was not
+                // settled is lost.
+                Some((partition, why)) = has_ended.recv() => break Err(ended_badly(&partition, why)),
                 Some(partition) = has_room.recv() => self.unblock(&partition, subscription.as_mut(), &mut owned),
                 () = self.stop.cancelled() => break Ok(()),
             }
@@ -190,11 +195,9 @@ impl Runner {
             match Dispatcher::adopt(flow, partition.clone(), stores, voices.room.clone(), stop.clone()).await
             {
                 Ok((dispatcher, handle)) => {
-                    let task = AbortOnDropHandle::new(tokio::spawn(watched(
-                        dispatcher,
-                        partition.clone(),
-                        voices.ended.clone(),
-                    )));
+                    let place = (self.flow.plan.name.clone(), partition.clone());
+                    let run = watched(dispatcher, place, voices.ended.clone());
+                    let task = AbortOnDropHandle::new(tokio::spawn(run));
                     self.dispatchers.insert(&self.flow.plan.name, &partition, handle.clone());
                     return Some(Owned { handle, stash: None, task, stop });
                 }
@@ -237,25 +240,49 @@ impl Runner {
     }
 }
 
+/// Joins the topics of a flow. A broker that does not answer is not available.
+pub(crate) async fn subscribe(
+    broker: &dyn Broker,
+    flow: &FlowPlan,
+) -> Result<Box<dyn Subscription>, BrokerError> {
+    let subscription = tokio::time::timeout(SUBSCRIBE_MAX, broker.subscribe(&flow.name, &flow.topics)).await;
+    subscription.unwrap_or_else(|_| {
+        let source = format!("no answer within {} s", SUBSCRIBE_MAX.as_secs()).into();
+        Err(BrokerError::Unavailable { doing: "joining a group", source })
+    })
+}
+
 /// What dispatchers tell their runner.
 struct Voices {
     /// A partition that was held back has room again.
     room: mpsc::UnboundedSender<Partition>,
-    /// The dispatcher of a partition has panicked.
-    ended: mpsc::UnboundedSender<Partition>,
+    /// The dispatcher of a partition has ended without being told to, and why.
+    ended: mpsc::UnboundedSender<(Partition, &'static str)>,
 }
 
-/// Runs a dispatcher; one that panics is told, since its partition would stand still without a word.
-async fn watched(dispatcher: Dispatcher, partition: Partition, ended: mpsc::UnboundedSender<Partition>) {
-    if AssertUnwindSafe(dispatcher.run()).catch_unwind().await.is_err() {
-        tracing::error!(%partition, "a dispatcher panicked; its partition is taken over anew");
-        // The runner is gone only when the hub stops.
-        let _ = ended.send(partition);
-    }
+/// Runs a dispatcher; one that ends without being told to is told of, since its partition would stand still without a word.
+async fn watched(
+    dispatcher: Dispatcher,
+    (flow, partition): (FlowName, Partition),
+    ended: mpsc::UnboundedSender<(Partition, &'static str)>,
+) {
+    let why = match AssertUnwindSafe(dispatcher.run()).catch_unwind().await {
+        Ok(Ok(())) => return,
+        Ok(Err(Fenced)) => {
+            tracing::warn!(%flow, %partition, "another worker has taken the partition over; what was in hand is left to it");
+            "has another owner by now"
+        }
+        Err(_) => {
+            tracing::error!(%flow, %partition, "a dispatcher panicked; its partition is taken over anew");
+            "panicked"
+        }
+    };
+    // The runner is gone only when the hub stops.
+    let _ = ended.send((partition, why));
 }
 
-fn ended_badly(partition: &Partition) -> BrokerError {
-    let source = format!("the dispatcher of {partition} ended badly").into();
+fn ended_badly(partition: &Partition, why: &str) -> BrokerError {
+    let source = format!("the dispatcher of {partition} {why}").into();
     BrokerError::Unavailable { doing: "handing out deliveries", source }
 }
 

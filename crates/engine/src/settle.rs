@@ -11,8 +11,8 @@ use std::{
 };
 
 use crossdock_core::{
-    DeadLetter, Decision, Delivery, Fingerprint, HeldId, LetterState, Settled, Settlement, Settlements,
-    StoreError, chain, time_ordered_id,
+    DeadLetter, Decision, Delivery, Fingerprint, HeldId, LetterState, Owner, Settled, Settlement,
+    Settlements, StoreError, chain, time_ordered_id,
 };
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use crate::{
     decide::Decided,
     flow::Flow,
     lanes::KeyHash,
+    limit::within_time,
     work::{Origin, Work},
 };
 
@@ -57,8 +58,12 @@ pub(crate) struct Queue {
     waiting: VecDeque<(Settlement, After)>,
 }
 
-/// A finished write: what follows, with the store's answers.
-pub(crate) type Written = Vec<(After, Settled)>;
+/// A finished write: what follows, with the store's answers. Or the partition has another owner, and nothing was written.
+pub(crate) type Written = Result<Vec<(After, Settled)>, Fenced>;
+
+/// The partition has another owner by now: nothing that we have in hand counts any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fenced;
 
 impl Queue {
     pub(crate) fn new() -> Self {
@@ -78,28 +83,34 @@ impl Queue {
         &mut self,
         store: Arc<dyn Settlements>,
         flow: Arc<Flow>,
+        owner: Owner,
     ) -> BoxFuture<'static, Written> {
         let count = self.waiting.len().min(BATCH_MAX);
         let (settlements, afters): (Vec<_>, Vec<_>) = self.waiting.drain(..count).unzip();
-        Box::pin(write_until_written(store, flow, settlements, afters))
+        Box::pin(write_until_written(store, flow, owner, settlements, afters))
     }
 }
 
 async fn write_until_written(
     store: Arc<dyn Settlements>,
     flow: Arc<Flow>,
+    owner: Owner,
     batch: Vec<Settlement>,
     afters: Vec<After>,
 ) -> Written {
     let (mut wait, mut trouble) = (AGAIN, Trouble::default());
     loop {
-        match settle_within(&store, batch.clone()).await {
-            Ok(settled) if settled.len() == afters.len() => return afters.into_iter().zip(settled).collect(),
+        let settled = store.settle(Some(&owner), batch.clone());
+        match within_time(ANSWER_MAX, "settling deliveries", settled).await {
+            Ok(settled) if settled.len() == afters.len() => {
+                return Ok(afters.into_iter().zip(settled).collect());
+            }
             Ok(settled) => tracing::error!(
                 asked = afters.len(),
                 answered = settled.len(),
                 "the store did not answer for every settlement"
             ),
+            Err(StoreError::Fenced(_)) => return Err(Fenced),
             Err(error) => warn(&flow, &error, wait),
         }
         trouble.again(&flow);
@@ -131,17 +142,6 @@ impl Drop for Trouble {
             flow.unsettled.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
-
-/// A store that does not answer has failed, so that it is said and tried again.
-async fn settle_within(
-    store: &Arc<dyn Settlements>,
-    batch: Vec<Settlement>,
-) -> Result<Vec<Settled>, StoreError> {
-    tokio::time::timeout(ANSWER_MAX, store.settle(batch)).await.unwrap_or_else(|_| {
-        let source = format!("no answer within {} s", ANSWER_MAX.as_secs()).into();
-        Err(StoreError::Unavailable { doing: "settling deliveries", source })
-    })
 }
 
 fn warn(flow: &Flow, error: &StoreError, wait: Duration) {

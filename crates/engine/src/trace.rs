@@ -1,7 +1,7 @@
 //! What became of an event, flow by flow.
 
 use crossdock_core::{
-    Attempt, Class, FlowName, HeldEvent, LetterState, LetterSummary, LoggedEvent, StoreError,
+    Attempt, Class, FlowName, HeldEvent, LetterState, LetterSummary, LoggedEvent, Position, StoreError,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::{
     flow::{Admission, Flow},
     hub::Hub,
+    limit::within,
 };
 
 /// An event and what became of it in each flow.
@@ -25,9 +26,10 @@ pub struct EventView {
 pub struct DeliveryView {
     /// The flow.
     pub flow: FlowName,
-    /// `pending` (in the broker or a lane), `held`, `dead`, `replaying`, `replayed`, `discarded`, `done` (delivered), or
-    /// `filtered` (left out). No record is kept of an event that is over and did not fail: `filtered` or `done` is what the
-    /// flow's filter says of it as it is now.
+    /// `pending` (in the outbox, the broker or a lane), `held`, `dead`, `replaying`, `replayed`, `discarded`, `done`
+    /// (delivered), or `filtered` (left out). No record is kept of an event that is over and did not fail: `filtered` or
+    /// `done` is what the flow's filter says of it as it is now. `relayed` where not even its place in the broker is known:
+    /// it is in the broker or a lane, or it is done.
     pub state: &'static str,
     /// How many tries there were; none where no record of them is kept.
     pub attempts: Option<u32>,
@@ -103,7 +105,7 @@ impl Hub {
     /// The events with an id, each with what became of it in each flow.
     pub async fn events(&self, id: &str) -> Result<Vec<EventView>, StoreError> {
         let mut views = Vec::new();
-        for logged in self.stores.event_log.find(id).await? {
+        for logged in within("looking an event up", self.stores.event_log.find(id)).await? {
             let deliveries = self.deliveries(&logged).await?;
             views.push(EventView { logged, deliveries });
         }
@@ -111,10 +113,16 @@ impl Hub {
     }
 
     async fn deliveries(&self, logged: &LoggedEvent) -> Result<Vec<DeliveryView>, StoreError> {
-        let held = self.stores.held.of_event(&logged.position).await?;
-        let dead = self.stores.dead_letters.of_event(&logged.position).await?;
+        let (held, dead) = match &logged.position {
+            Some(position) => tokio::try_join!(
+                within("reading held events", self.stores.held.of_event(position)),
+                within("reading dead letters", self.stores.dead_letters.of_event(position)),
+            )?,
+            // Where a delivery of it is held or dead, its place is known.
+            None => (Vec::new(), Vec::new()),
+        };
         let mut views = Vec::new();
-        for flow in self.flows.iter().filter(|flow| flow.plan.topics.contains(&logged.position.topic)) {
+        for flow in self.flows.iter().filter(|flow| flow.plan.topics.contains(&logged.topic)) {
             let name = flow.plan.name.clone();
             let held = held.iter().find(|row| row.held.flow == name);
             let dead = dead.iter().find(|letter| letter.flow == name);
@@ -128,9 +136,27 @@ impl Hub {
     }
 
     async fn unrecorded(&self, flow: &Flow, logged: &LoggedEvent) -> Result<&'static str, StoreError> {
-        if !self.stores.event_log.is_complete(&flow.plan.name, &logged.position).await? {
-            return Ok("pending");
+        let over = match &logged.position {
+            _ if !logged.relayed => return Ok("pending"),
+            Some(position) if !self.is_complete(flow, position).await? => return Ok("pending"),
+            Some(_) => "done",
+            None => "relayed",
+        };
+        Ok(if matches!(flow.admit(&logged.event), Admission::Skip) { "filtered" } else { over })
+    }
+
+    /// Whether a flow is finished with the event at a position, as those say who know it: the outbox where it is the broker's
+    /// log, the broker elsewhere.
+    async fn is_complete(&self, flow: &Flow, position: &Position) -> Result<bool, StoreError> {
+        if self.stores.outbox_log.is_none() {
+            let complete = self.stores.event_log.is_complete(&flow.plan.name, position);
+            return within("reading the log", complete).await;
         }
-        Ok(if matches!(flow.admit(&logged.event), Admission::Skip) { "filtered" } else { "done" })
+        let lag = self.lag(flow).await?;
+        Ok(lag.iter().any(|lag| {
+            lag.partition.topic == position.topic
+                && lag.partition.number == position.partition
+                && position.offset < lag.committed
+        }))
     }
 }

@@ -1,17 +1,20 @@
 //! Promises about a replay as a job: how it ends, how it is changed, what a restart does to it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crossdock_core::{
-    LetterState, NewHeld, PageRequest, Replay, ReplayItem, ReplayState, Selection, Settlement, StoreError,
+    LetterState, NewHeld, PageRequest, Replay, ReplayItem, ReplayState, Selection, Sent, Settlement,
+    StoreError,
 };
+
+use tokio::time::Instant;
 
 use crate::{
     HasStore, Setup,
     held::{hold, settle},
     letters::{bury, count, get, in_state},
     replays::{create, delivered, failed, items, numbers_of, show},
-    sample::{SECOND, act, held, letter, now, setup},
+    sample::{SECOND, act, billing, held, letter, letter_of, now, partition, setup},
 };
 
 /// A replay of so many letters, with its items.
@@ -27,9 +30,10 @@ async fn change<S: HasStore>(
     subject: &S,
     replay: &Replay,
     state: ReplayState,
-    sent: u64,
+    below: u64,
 ) -> Result<Replay, StoreError> {
-    subject.replays().change(&replay.id, state, sent, &act()).await
+    let sent = [Sent { flow: billing(), partition: partition(), below }];
+    subject.replays().change(&replay.id, state, &sent, &act()).await
 }
 
 async fn unfinished<S: HasStore>(subject: &S) -> Vec<String> {
@@ -152,8 +156,6 @@ pub async fn cancelling_gives_back_what_was_not_sent<S: HasStore>() {
     let done = Settlement::Delivered { held: Some(row), replay: Some(all[6].ticket.clone()) };
     settle(&subject, vec![delivered(&all[1].ticket), failed(&subject, &all[2], 422, now(&setup)), done])
         .await;
-    // Late word of an item that was given back changes nothing.
-    settle(&subject, vec![delivered(&all[3].ticket)]).await;
     let after = show(&subject, &replay).await;
     assert_eq!(numbers_of(&after), (ReplayState::Cancelled, 8, 3, 1, 4));
     assert_eq!(after.finished_at, cancelled.finished_at);
@@ -161,6 +163,98 @@ pub async fn cancelling_gives_back_what_was_not_sent<S: HasStore>() {
     assert_eq!(count(&subject, in_state(LetterState::Replaying)).await, 0);
     let next = create(&subject, Selection::default()).await;
     assert_eq!(next.total, 5, "what was given back can be replayed");
+}
+
+/// What is in the lanes is told by place: of another partition, another flow, nothing is kept back.
+pub async fn cancelling_knows_what_was_sent_where<S: HasStore>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let mut letters: Vec<_> = (0..4).map(|n| letter(n, 422, now(&setup))).collect();
+    letters[1].position.partition = 1;
+    letters.push(letter_of("audit", 2, 422, now(&setup)));
+    bury(&subject, letters).await;
+    let replay = create(&subject, Selection::default()).await;
+    let all = items(&subject, &replay).await;
+    let here = |item: &&ReplayItem| item.letter.flow == billing() && item.letter.position.partition == 0;
+    let second = all.iter().filter(here).nth(1).expect("three of them").ticket.item;
+    let cancelled = change(&subject, &replay, ReplayState::Cancelled, second + 1).await;
+    assert_eq!(cancelled.expect("it is cancelled").skipped, 3);
+    for item in &all {
+        let sent = here(&item) && item.ticket.item <= second;
+        let expected = if sent { LetterState::Replaying } else { LetterState::Open };
+        assert_eq!(get(&subject, &item.letter.id).await.state, expected, "{:?}", item.ticket);
+    }
+}
+
+/// An item that was given back while somebody was sending it counts as delivered when it is: once, and its letter too if
+/// nothing has become of it since. Should it fail, nothing more is to be said.
+pub async fn a_skipped_item_that_is_delivered_counts<S: HasStore>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    let (replay, all) = replay_of_letters(&subject, &setup, 5).await;
+    change(&subject, &replay, ReplayState::Cancelled, 0).await.expect("it is cancelled");
+    let ids = |n: usize| Selection { ids: vec![all[n].letter.id.clone()], ..Selection::default() };
+    subject.dead_letters().discard(&ids(1), &act()).await.expect("it is discarded");
+    let next = create(&subject, ids(2)).await;
+    for life in 0..3 {
+        let late = vec![
+            delivered(&all[0].ticket),
+            delivered(&all[1].ticket),
+            delivered(&all[2].ticket),
+            failed(&subject, &all[3], 422, now(&setup)),
+        ];
+        settle(&subject, late).await;
+        let after = numbers_of(&show(&subject, &replay).await);
+        assert_eq!(after, (ReplayState::Cancelled, 5, 3, 0, 2), "life {life}");
+        let mut states = Vec::new();
+        for item in &all {
+            let letter = get(&subject, &item.letter.id).await;
+            states.push((letter.state, letter.replays));
+        }
+        use LetterState::{Discarded, Open, Replayed, Replaying};
+        assert_eq!(states, [(Replayed, 1), (Discarded, 0), (Replaying, 0), (Open, 0), (Open, 0)]);
+        assert_eq!(count(&subject, in_state(Replayed)).await, 1);
+        assert_eq!(numbers_of(&show(&subject, &next).await), (ReplayState::Running, 1, 0, 0, 0));
+        subject = subject.crash(&setup).await;
+    }
+}
+
+/// Two workers that ask for all that they may send keep the rate together; without one each is given what it wants.
+pub async fn a_rate_is_shared_by_all_workers<S: HasStore>() {
+    const RATE: f64 = 100.0;
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let (replay, _) = replay_of_letters(&subject, &setup, 1).await;
+    let (port, other) = (subject.replays(), subject.replays());
+    port.set_rate(&replay.id, None, &act()).await.expect("it changes");
+    assert_eq!(port.allow(&replay.id, 700).await.expect("the store answers"), 700);
+    if !S::SHARES_RATES {
+        return;
+    }
+    port.set_rate(&replay.id, Some(RATE), &act()).await.expect("it changes");
+    // A store that has been idle has saved up no more than its burst.
+    let (began, mut last, mut sent, mut most) = (Instant::now(), Instant::now(), 0, 0);
+    let mut by = [0, 0];
+    while began.elapsed() < SECOND {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        // The store's time is real or that of the setup, which goes on with it.
+        setup.clock.advance(last.elapsed());
+        last = Instant::now();
+        for (by, port) in by.iter_mut().zip([&port, &other]) {
+            let allowed = port.allow(&replay.id, 3).await.expect("the store answers");
+            assert!(allowed <= 3, "more than was wanted");
+            *by += allowed;
+            sent += allowed;
+            most = most.max(allowed);
+        }
+    }
+    let due = began.elapsed().as_secs_f64() * RATE;
+    let (least, burst) = (due * 0.6, RATE / 10.0 + 2.0);
+    assert!((least..=due + burst).contains(&(sent as f64)), "{sent} of {due} were allowed: {by:?}");
+    port.set_rate(&replay.id, Some(0.001), &act()).await.expect("it changes");
+    let more = port.allow(&replay.id, 100).await.expect("the store answers");
+    assert!(more <= 10, "{more} after the rate was lowered");
+    assert_eq!(port.allow(&replay.id, 100).await.expect("the store answers"), 0, "not before a long time");
 }
 
 /// A process that dies with items of a cancelled replay in its lanes: they are open again after the start; held ones stay.

@@ -3,23 +3,48 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crossdock_core::{
-    DeadLetter, LetterState, NewHeld, Replay, ReplayItem, ReplayState, ReplayTicket, Selection, Settlement,
-    StoreError,
+    DeadLetter, FlowName, LetterState, NewHeld, Partition, Replay, ReplayItem, ReplayState, ReplayTicket,
+    Selection, Settlement, StoreError,
 };
 
 use crate::{
     HasStore,
     held::{hold, settle},
     letters::{bury, count, get, group, in_state},
-    sample::{SECOND, act, died_again, held, letter, letter_of, now, of_group, position, replay_of, setup},
+    sample::{
+        SECOND, act, billing, died_again, held, letter, letter_of, now, of_group,
+        partition as partition_of_suite, position, replay_of, setup, topic,
+    },
 };
 
 pub(crate) async fn create<S: HasStore>(subject: &S, selection: Selection) -> Replay {
     subject.replays().create(replay_of(selection)).await.expect("the replay is made")
 }
 
+/// The places at which a replay has something to be sent.
+pub(crate) async fn places<S: HasStore>(subject: &S, replay: &str) -> Vec<(FlowName, Partition)> {
+    let mut places = subject.replays().places(replay).await.expect("the store reads");
+    places.sort();
+    assert!(places.windows(2).all(|pair| pair[0] != pair[1]), "each place once: {places:?}");
+    places
+}
+
+/// The items of every place, by their numbers.
+pub(crate) async fn items_of<S: HasStore>(subject: &S, replay: &str) -> Vec<ReplayItem> {
+    let mut all = Vec::new();
+    for (flow, partition) in places(subject, replay).await {
+        let items = subject.replays().items(replay, &flow, &partition, 0, 10_000).await;
+        let items = items.expect("the store reads");
+        assert!(!items.is_empty(), "a place is named because something waits there");
+        assert!(items.windows(2).all(|pair| pair[0].ticket.item < pair[1].ticket.item), "in order");
+        all.extend(items);
+    }
+    all.sort_by_key(|item| item.ticket.item);
+    all
+}
+
 pub(crate) async fn items<S: HasStore>(subject: &S, replay: &Replay) -> Vec<ReplayItem> {
-    subject.replays().items(&replay.id, 0, 10_000).await.expect("the store reads")
+    items_of(subject, &replay.id).await
 }
 
 pub(crate) async fn show<S: HasStore>(subject: &S, replay: &Replay) -> Replay {
@@ -127,11 +152,70 @@ pub async fn items_come_in_the_order_of_their_events<S: HasStore>() {
             .collect();
         assert!(offsets.len() == 4 && offsets.is_sorted(), "partition {partition}: {offsets:?}");
     }
+    for partition in 0..2 {
+        let here = all.iter().filter(|item| item.letter.position.partition == partition);
+        let here: Vec<_> = here.map(|item| item.ticket.item).collect();
+        let from = |from, limit| page(&subject, &replay.id, partition, from, limit);
+        assert_eq!(from(0, 10).await, here);
+        assert_eq!(from(here[1], 2).await, here[1..3]);
+        assert_eq!(from(here[1] + 1, 1).await, here[2..3]);
+        assert_eq!(from(here[3], 10).await, here[3..]);
+        assert_eq!(from(here[3] + 1, 10).await, [0; 0]);
+    }
+    assert_eq!(page(&subject, "r404", 0, 0, 10).await, [0; 0]);
+}
+
+/// The numbers of items of `billing` in a partition of `orders`.
+async fn page<S: HasStore>(subject: &S, id: &str, partition: u32, from: u64, limit: usize) -> Vec<u64> {
+    let partition = Partition { number: partition, ..partition_of_suite() };
+    let items = subject.replays().items(id, &billing(), &partition, from, limit).await;
+    numbers(&items.expect("the store reads"))
+}
+
+/// Items are those of the flow and the partition that are asked for, and the places are those where any are left.
+pub async fn items_belong_to_their_place<S: HasStore>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let mut letters = Vec::new();
+    for name in ["billing", "audit"] {
+        for (partition, offset) in [(0, 5), (0, 6), (1, 5)] {
+            let mut letter = letter_of(name, offset, 422, now(&setup));
+            letter.position.partition = partition;
+            letters.push(letter);
+        }
+    }
+    letters.push({
+        let mut letter = letter(5, 422, now(&setup));
+        letter.position.topic = topic("returns");
+        letter
+    });
+    bury(&subject, letters).await;
+    let replay = create(&subject, Selection::default()).await;
+    assert_eq!(places(&subject, &replay.id).await.len(), 5);
     let port = subject.replays();
-    assert_eq!(numbers(&port.items(&replay.id, 3, 2).await.expect("the store reads")), [3, 4]);
-    assert_eq!(numbers(&port.items(&replay.id, 7, 10).await.expect("the store reads")), [7]);
-    assert_eq!(numbers(&port.items(&replay.id, 8, 10).await.expect("the store reads")), [0; 0]);
-    assert_eq!(numbers(&port.items("r404", 0, 10).await.expect("the store reads")), [0; 0]);
+    for (flow, partition) in places(&subject, &replay.id).await {
+        let items = port.items(&replay.id, &flow, &partition, 0, 10).await.expect("the store reads");
+        assert!(items.iter().all(|item| item.letter.flow == flow
+            && item.letter.position.topic == partition.topic
+            && item.letter.position.partition == partition.number));
+        let first = &items[0];
+        let last = &items[items.len() - 1];
+        let row = NewHeld {
+            position: first.letter.position.clone(),
+            flow: flow.clone(),
+            replay: Some(first.ticket.clone()),
+            due: Some(now(&setup)),
+            ..held(0, "k")
+        };
+        hold(&subject, vec![row]).await;
+        let left = places(&subject, &replay.id).await;
+        assert_eq!(left.contains(&(flow.clone(), partition.clone())), items.len() > 1, "one is held");
+        settle(&subject, vec![delivered(&last.ticket)]).await;
+        let left = places(&subject, &replay.id).await;
+        assert!(!left.contains(&(flow, partition)), "the others are settled");
+    }
+    assert_eq!(places(&subject, &replay.id).await, []);
+    assert_eq!(places(&subject, "r404").await, []);
 }
 
 /// Nothing open, nothing to replay.
@@ -255,7 +339,7 @@ pub async fn a_held_item_is_not_given_again<S: HasStore>() {
         assert_eq!(numbers_of(&show(&subject, &replay).await), (ReplayState::Running, 3, 1, 1, 0));
         assert_eq!(numbers(&items(&subject, &replay).await), [2]);
     }
-    assert_eq!(subject.held().count(&crate::sample::billing()).await.expect("the store counts"), (0, None));
+    assert_eq!(subject.held().count(&billing()).await.expect("the store counts"), (0, None));
     assert_eq!(get(&subject, &all[0].letter.id).await.state, LetterState::Replayed);
     assert_eq!(get(&subject, &all[1].letter.id).await.state, LetterState::Open);
 }

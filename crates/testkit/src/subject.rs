@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Broker, Connections, DeadLetters, Event, EventLog, Group, HeldEvents, Outbox, Replays, Settlements, Topic,
+    Broker, Checkpoints, Connections, DeadLetters, Event, EventLog, Group, HeldEvents, Leases, Outbox,
+    OutboxLog, Replays, Settlements, Topic,
 };
 
 use crate::ManualClock;
@@ -77,6 +78,9 @@ pub trait HasOutbox: Subject {
 
 /// A subject with every store.
 pub trait HasStore: Subject {
+    /// Whether workers that share the store share the rate of a replay too. A store of one process leaves it to the worker.
+    const SHARES_RATES: bool;
+
     /// Where deliveries are settled.
     fn settlements(&self) -> Arc<dyn Settlements>;
     /// Held events.
@@ -93,4 +97,26 @@ pub trait HasStore: Subject {
 pub trait HasEventLog: HasOutbox + HasBroker {
     /// The log.
     fn event_log(&self) -> Arc<dyn EventLog>;
+}
+
+/// A subject with leases. Their time is real, also where the rest follows [`Setup::clock`].
+pub trait HasLeases: Subject {
+    /// The leases.
+    fn leases(&self) -> Arc<dyn Leases>;
+}
+
+/// A subject that remembers which groups have begun to read what.
+pub trait HasCheckpoints: Subject {
+    /// The checkpoints.
+    fn checkpoints(&self) -> Arc<dyn Checkpoints>;
+}
+
+/// A subject with an outbox that a relay reads.
+#[async_trait]
+pub trait HasOutboxLog: Subject {
+    /// The relay's side.
+    fn outbox_log(&self) -> Arc<dyn OutboxLog>;
+
+    /// Commits events in one transaction, as an application does.
+    async fn write(&self, topic: &Topic, events: Vec<Event>);
 }

@@ -104,6 +104,8 @@ suite! { $
         settlements_of_a_call_follow_each_other
         adopting_names_the_held_keys
         adopting_heals_a_key_without_a_head
+        adopting_anew_fences_the_former_owner
+        owners_are_of_one_flow_and_partition
         counts_are_the_flows_own
         settling_at_once_mixes_nothing_up
         a_long_queue_comes_back_in_pages
@@ -130,6 +132,7 @@ suite! { $
         a_replay_freezes_its_set
         a_replay_says_what_was_asked_for
         items_come_in_the_order_of_their_events
+        items_belong_to_their_place
         an_empty_set_is_a_conflict
         replays_made_at_once_share_no_letter
         a_delivered_item_counts_once
@@ -144,6 +147,9 @@ suite! { $
         a_wish_that_makes_no_sense_is_refused
         the_rate_can_be_changed
         cancelling_gives_back_what_was_not_sent
+        cancelling_knows_what_was_sent_where
+        a_skipped_item_that_is_delivered_counts
+        a_rate_is_shared_by_all_workers
         a_cancelled_replay_strands_nothing
         a_replay_survives_a_crash_in_the_middle
         items_settled_at_once_count_once
@@ -151,6 +157,51 @@ suite! { $
     }
     connections {
         states_outlive_a_restart
+    }
+}
+
+suite! { $
+    /// Every promise about leases.
+    leases_suite =
+    leases {
+        a_lease_has_one_holder
+        leases_taken_at_once_are_given_once
+        a_lease_that_is_renewed_stays
+        a_lease_that_is_not_renewed_goes_to_another
+        a_lease_that_ran_out_is_not_extended
+        a_lease_that_is_let_go_is_free
+        workers_count_while_they_renew
+        who_leaves_holds_nothing
+        scopes_are_apart
+        epochs_outlive_a_restart
+    }
+}
+
+suite! { $
+    /// Every promise about what is remembered of groups.
+    checkpoints_suite =
+    checkpoints {
+        what_a_group_has_begun_is_remembered
+        groups_begin_at_once
+    }
+}
+
+suite! { $
+    /// Every promise of an outbox to the relay that reads it.
+    outbox_log_suite =
+    outbox_log {
+        events_come_once_in_the_order_of_their_key
+        an_event_is_read_as_it_was_written
+        a_backlog_comes_in_bounded_pages
+        what_is_written_later_comes_too
+        writing_reading_and_advancing_go_on_side_by_side
+        what_was_not_advanced_comes_again
+        a_mark_counts_for_all_before_it
+        a_crash_of_the_relay_loses_nothing
+        there_is_one_reader_at_a_time
+        a_lost_reader_is_followed_and_fenced
+        what_is_refused_is_counted
+        the_status_tells_how_far_the_relay_is
     }
 }
 

@@ -4,9 +4,12 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Broker, Connections, DeadLetters, Event, EventLog, HeldEvents, Outbox, Replays, Settlements, Topic,
+    Broker, Connections, DeadLetters, Event, EventLog, HeldEvents, Leases, Outbox, Replays, Settlements,
+    Topic,
 };
-use crossdock_testkit::{Defect, Disk, HasBroker, HasEventLog, HasOutbox, HasStore, Memory, Setup, Subject};
+use crossdock_testkit::{
+    Defect, Disk, HasBroker, HasEventLog, HasLeases, HasOutbox, HasStore, Memory, Setup, Subject,
+};
 
 /// Names a defect as a type.
 trait Breaks: Send + Sync + 'static {
@@ -63,6 +66,8 @@ impl<B: Breaks> HasOutbox for Broken<B> {
 }
 
 impl<B: Breaks> HasStore for Broken<B> {
+    const SHARES_RATES: bool = true;
+
     fn settlements(&self) -> Arc<dyn Settlements> {
         self.memory.settlements()
     }
@@ -83,6 +88,12 @@ impl<B: Breaks> HasStore for Broken<B> {
 impl<B: Breaks> HasEventLog for Broken<B> {
     fn event_log(&self) -> Arc<dyn EventLog> {
         self.memory.event_log()
+    }
+}
+
+impl<B: Breaks> HasLeases for Broken<B> {
+    fn leases(&self) -> Arc<dyn Leases> {
+        self.memory.leases()
     }
 }
 
@@ -113,6 +124,14 @@ caught! {
     due_without_its_moment: DueExcludesUntil by held::due_events_come_earliest_first;
     due_in_the_order_of_ids: DueOrderedById by held::due_events_come_earliest_first;
     a_lost_head_stays_lost: AdoptHealsNothing by held::adopting_heals_a_key_without_a_head;
+    a_fence_that_is_open: FenceOpen by held::adopting_anew_fences_the_former_owner;
+    a_fence_that_comes_too_late: FenceTooLate by held::adopting_anew_fences_the_former_owner;
+    items_of_any_place: ItemsOfAnyPlace by replays::items_belong_to_their_place;
+    a_rate_for_each_worker: RateOfEachWorker by replay_jobs::a_rate_is_shared_by_all_workers;
+    a_skipped_item_lost: SkippedForGood by replay_jobs::a_skipped_item_that_is_delivered_counts;
+    a_lease_revived: LeaseRevived by leases::a_lease_that_ran_out_is_not_extended;
+    an_epoch_kept: EpochKept by leases::a_lease_that_is_not_renewed_goes_to_another;
+    a_lease_released_by_others: ReleasesForOthers by leases::a_lease_that_is_let_go_is_free;
     a_delivery_held_twice: HeldTwice by held::a_delivery_is_held_once;
     attempts_doubled: AttemptsDoubled by letters::a_letter_is_written_once;
     a_letter_counted_twice: LetterWrittenTwice by letters::burying_at_once_counts_each_letter_once;

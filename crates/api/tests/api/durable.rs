@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossdock_api::ApiOptions;
 use crossdock_core::{FlowName, Settlement, Settlements, SystemClock, Topic};
 use crossdock_embedded::{Embedded, Options};
-use crossdock_engine::{Hub, Stores};
+use crossdock_engine::{Hub, Roles, Stores};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,19 +25,21 @@ async fn start() -> Durable {
         Options { topics: vec![Topic::new("orders").unwrap()], partitions: 1, ..Options::default() };
     let clock = Arc::new(SystemClock);
     let store = Arc::new(Embedded::open(folder.path(), options, clock.clone()).await.unwrap());
-    let hub = Hub::start(plan(), store.clone(), stores(&store), clock).await.unwrap();
+    let hub = Hub::start(plan(), store.clone(), stores(&store), clock, Roles::default()).await.unwrap();
     Durable { server: Server::of(hub, ApiOptions::default()).await, store, _folder: folder }
 }
 
 fn stores(store: &Arc<Embedded>) -> Stores {
     Stores {
         outbox: store.clone(),
+        outbox_log: None,
         settlements: store.clone(),
         held: store.clone(),
         dead_letters: store.clone(),
         replays: store.clone(),
         connections: store.clone(),
         event_log: store.clone(),
+        shared: false,
     }
 }
 
@@ -57,7 +59,7 @@ impl Durable {
             let letter = letter(n, &format!("g{}", (n - 1) / 3));
             Settlement::DeadLetter { letter: Arc::new(letter), held: None, replay: None }
         };
-        self.store.settle((1..=count).map(bury).collect()).await.unwrap();
+        self.store.settle(None, (1..=count).map(bury).collect()).await.unwrap();
     }
 
     /// Every id of a list, page by page.
@@ -134,7 +136,7 @@ async fn an_event_that_is_dead_in_several_flows_is_not_taken_for_one_of_them() {
     other.id = "d2".to_owned();
     other.flow = FlowName::new("everything").unwrap();
     let letter = Settlement::DeadLetter { letter: Arc::new(other), held: None, replay: None };
-    durable.store.settle(vec![letter]).await.unwrap();
+    durable.store.settle(None, vec![letter]).await.unwrap();
     let problem = durable.server.get("/v1/dead-letters/e1").await.problem(409, "conflict");
     assert!(problem["detail"].as_str().is_some_and(|text| text.contains("d1, d2")), "{problem}");
     durable.server.post("/v1/replay-tests", &json!({ "dead_letter": "e1" })).await.problem(409, "conflict");

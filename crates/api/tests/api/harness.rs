@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use crossdock_api::ApiOptions;
 use crossdock_codec::CloudEvents;
 use crossdock_core::{ConnectionName, EventLog, PageRequest, SystemClock, Topic};
-use crossdock_engine::{ConnectionPlan, Hub, Plan, Stores};
+use crossdock_engine::{ConnectionPlan, Hub, Plan, Roles, Stores};
 use crossdock_testkit::{Disk, Memory, Setup};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -118,7 +118,8 @@ impl Bench {
         let memory = Memory::open(Disk::default(), &setup());
         let store = Arc::new(Moody::new(memory.clone()));
         let stores = stores(&store);
-        let hub = Hub::start(plan(), Arc::new(memory), stores, Arc::new(SystemClock)).await.expect("a hub");
+        let hub = Hub::start(plan(), Arc::new(memory), stores, Arc::new(SystemClock), Roles::default());
+        let hub = hub.await.expect("a hub");
         Self { server: Server::of(hub.clone(), options).await, hub, store }
     }
 
@@ -160,12 +161,14 @@ fn stores(store: &Arc<Moody>) -> Stores {
     let memory = Arc::new(store.memory.clone());
     Stores {
         outbox: store.clone(),
+        outbox_log: None,
         settlements: memory.clone(),
         held: memory.clone(),
         dead_letters: memory.clone(),
         replays: memory,
         connections: store.clone(),
         event_log: store.clone(),
+        shared: false,
     }
 }
 

@@ -56,7 +56,7 @@ async fn with_letters() -> Bench {
     let bury =
         |(n, group)| Settlement::DeadLetter { letter: Arc::new(letter(n, group)), held: None, replay: None };
     let letters = [(1, "g1"), (2, "g1"), (3, "g2"), (4, "g3")];
-    bench.store.memory.settle(letters.map(bury).to_vec()).await.unwrap();
+    bench.store.memory.settle(None, letters.map(bury).to_vec()).await.unwrap();
     let gone = json!({ "selection": { "groups": ["g3"] }, "reason": "setup" });
     assert_eq!(bench.post("/v1/dead-letters/discards", &gone).await.status, 200);
     bench

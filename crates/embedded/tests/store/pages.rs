@@ -22,7 +22,7 @@ async fn due_events_come_in_pages_of_a_mebibyte() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path(), options()).await;
     let rows = (0..7).map(|offset| held(offset, LARGE)).chain([held(7, 3 << 20), held(8, 10)]).collect();
-    store.settle(vec![Settlement::Hold(rows)]).await.expect("they are held");
+    store.settle(None, vec![Settlement::Hold(rows)]).await.expect("they are held");
     let (mut pages, mut after) = (Vec::new(), None);
     loop {
         let page = store.due(&billing(), &partition(), Timestamp::MAX, after, 100).await.expect("a page");
@@ -41,7 +41,7 @@ async fn the_events_of_a_key_come_in_pages_of_a_mebibyte() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path(), options()).await;
     let rows = (0..5).map(|offset| NewHeld { key_hash: 7, due: None, ..held(offset, LARGE) }).collect();
-    store.settle(vec![Settlement::Hold(rows)]).await.expect("they are held");
+    store.settle(None, vec![Settlement::Hold(rows)]).await.expect("they are held");
     let (mut pages, mut after) = (Vec::new(), 0);
     loop {
         let page = store.behind(&billing(), &partition(), 7, after, 100).await.expect("a page");
@@ -59,7 +59,7 @@ async fn every_held_delivery_of_an_event_is_there_however_large() {
     let store = open(folder.path(), options()).await;
     let flow = |n: usize| FlowName::new(&format!("flow-{n}")).expect("a name");
     let rows = (0..6).map(|n| NewHeld { flow: flow(n), ..held(3, LARGE) }).collect();
-    store.settle(vec![Settlement::Hold(rows)]).await.expect("they are held");
+    store.settle(None, vec![Settlement::Hold(rows)]).await.expect("they are held");
     let position = Position { topic: orders(), partition: 0, offset: 3 };
     assert_eq!(store.of_event(&position).await.expect("they are read").len(), 6);
     store.close().await;
@@ -73,14 +73,15 @@ async fn items_of_a_replay_come_in_pages_of_a_mebibyte() {
     for offset in 0..5 {
         let letter = Arc::new(letter(offset, LARGE, crossdock_core::Clock::now(&clock)));
         let dead = Settlement::DeadLetter { letter, held: None, replay: None };
-        store.settle(vec![dead]).await.expect("it is kept");
+        store.settle(None, vec![dead]).await.expect("it is kept");
     }
     let act = Act { actor: "ada".to_owned(), reason: "again".to_owned() };
     let replay = NewReplay { selection: Selection::default(), rate: None, act };
     let replay = store.create(replay).await.expect("a replay");
+    let (flow, partition) = store.places(&replay.id).await.expect("a place").remove(0);
     let (mut pages, mut from) = (Vec::new(), 0);
     loop {
-        let page = store.items(&replay.id, from, 100).await.expect("a page");
+        let page = store.items(&replay.id, &flow, &partition, from, 100).await.expect("a page");
         let Some(last) = page.last() else { break };
         from = last.ticket.item + 1;
         pages.push(page.len());

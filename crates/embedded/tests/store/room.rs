@@ -57,7 +57,7 @@ async fn events_are_refused_in_time_and_what_was_accepted_goes_on() {
         Settlement::Hold(vec![held(given[0].position.offset, 20_000)]),
         Settlement::DeadLetter { letter: Arc::new(dead), held: None, replay: None },
     ];
-    store.settle(settlements).await.expect("there is room for what was accepted");
+    store.settle(None, settlements).await.expect("there is room for what was accepted");
     let last = given.pop().expect("many");
     given.into_iter().for_each(Delivery::complete);
 
@@ -97,11 +97,11 @@ async fn a_file_without_any_room_still_settles_what_needs_none() {
     let taken = fill(&store).await;
     let dead = letter(9_999, 20_000, clock.now());
     let bury = Settlement::DeadLetter { letter: Arc::new(dead), held: None, replay: None };
-    store.settle(vec![bury]).await.expect("there is room for a dead letter");
+    store.settle(None, vec![bury]).await.expect("there is room for a dead letter");
     // Held events use the reserve up, and more.
     let (mut ids, mut offset) = (Vec::new(), 10_000);
     let error = loop {
-        match store.settle(vec![Settlement::Hold(vec![held(offset, 20_000)])]).await {
+        match store.settle(None, vec![Settlement::Hold(vec![held(offset, 20_000)])]).await {
             Ok(_) => ids.push(offset),
             Err(error) => break error,
         }
@@ -122,7 +122,7 @@ async fn a_file_without_any_room_still_settles_what_needs_none() {
     assert_eq!(due.len(), ids.len(), "nothing that was held is lost, nothing that failed is there");
     for event in due {
         let delivered = Settlement::Delivered { held: Some(event.id), replay: None };
-        asking.settle(vec![delivered]).await.expect("removing needs no room");
+        asking.settle(None, vec![delivered]).await.expect("removing needs no room");
     }
     let act = Act { actor: "ada".to_owned(), reason: "to make room".to_owned() };
     let discarded = asking.discard(&Selection::default(), &act).await.expect("discarding needs next to none");

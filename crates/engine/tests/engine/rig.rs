@@ -14,11 +14,11 @@ use bytes::Bytes;
 use crossdock_core::{
     Act, Action, Broker, BrokerError, CircuitPolicy, Class, Clock, Connection, ConnectionName,
     ConnectionState, Connections, DeadLetters, Event, Fault, FlowName, Group, GroupLag, Item, Jitter,
-    LetterState, LetterSummary, NewReplay, Output, PageRequest, Partition, PublishError, Published, Replay,
-    ReplayItem, ReplayState, Replays, RetryPolicy, Schedule, Selection, Settled, Settlement, Settlements,
-    Signal, StoreError, StoredConnection, Subscription, Topic, Wait,
+    LetterState, LetterSummary, NewReplay, Output, Owner, PageRequest, Partition, PublishError, Published,
+    Replay, ReplayItem, ReplayState, Replays, RetryPolicy, Schedule, Selection, Sent, Settled, Settlement,
+    Settlements, Signal, StoreError, StoredConnection, Subscription, Topic, Wait,
 };
-use crossdock_engine::{ConnectionPlan, FlowPlan, Hub, Order, Plan, Stores};
+use crossdock_engine::{ConnectionPlan, FlowPlan, Hub, Order, Plan, Roles, Stores};
 use crossdock_expr::Program;
 use crossdock_testkit::{Disk, ManualClock, Memory, Setup};
 use jiff::Timestamp;
@@ -260,11 +260,32 @@ impl Replays for Slow {
         self.memory.unfinished().await
     }
 
-    async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError> {
-        self.memory.items(id, from, limit).await
+    async fn places(&self, id: &str) -> Result<Vec<(FlowName, Partition)>, StoreError> {
+        self.memory.places(id).await
     }
 
-    async fn change(&self, id: &str, state: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError> {
+    async fn items(
+        &self,
+        id: &str,
+        flow: &FlowName,
+        partition: &Partition,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<ReplayItem>, StoreError> {
+        self.memory.items(id, flow, partition, from, limit).await
+    }
+
+    async fn allow(&self, id: &str, want: u64) -> Result<u64, StoreError> {
+        self.memory.allow(id, want).await
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        state: ReplayState,
+        sent: &[Sent],
+        act: &Act,
+    ) -> Result<Replay, StoreError> {
         self.write().await?;
         self.memory.change(id, state, sent, act).await
     }
@@ -291,8 +312,12 @@ impl Unsure {
 
 #[async_trait]
 impl Settlements for Unsure {
-    async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
-        let settled = self.memory.settle(batch).await?;
+    async fn settle(
+        &self,
+        owner: Option<&Owner>,
+        batch: Vec<Settlement>,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let settled = self.memory.settle(owner, batch).await?;
         let lost = self.calls.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         if lost && self.loses.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable { doing: "settling", source: "the answer is lost".into() });
@@ -366,15 +391,17 @@ impl Rig {
         let shared = Arc::new(memory.clone());
         let stores = Stores {
             outbox: shared.clone(),
+            outbox_log: None,
             settlements: settlements.clone(),
             held: shared.clone(),
             dead_letters: shared.clone(),
             replays: acts.clone(),
             connections: acts.clone(),
             event_log: shared,
+            shared: false,
         };
         let plan = plan(&options, &remote);
-        let hub = Hub::start(plan, Arc::new(broker.clone()), stores, clock.clone());
+        let hub = Hub::start(plan, Arc::new(broker.clone()), stores, clock.clone(), Roles::default());
         let hub = hub.await.expect("the hub starts");
         Self { hub, remote, memory, broker, acts, settlements, clock, disk, setup }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use crossdock_core::{
-    FlowName, HeldEvent, HeldEvents, HeldId, HeldKey, NewHeld, Partition, Position, StoreError,
+    Adopted, FlowName, HeldEvent, HeldEvents, HeldId, HeldKey, NewHeld, Owner, Partition, Position,
+    StoreError,
 };
 use jiff::Timestamp;
 
@@ -18,9 +19,12 @@ fn is_in(held: &NewHeld, flow: &FlowName, partition: &Partition) -> bool {
 
 #[async_trait]
 impl HeldEvents for Memory {
-    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Vec<HeldKey>, StoreError> {
+    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Adopted, StoreError> {
         let now = self.0.clock.now();
         let mut state = self.lock();
+        let epoch = state.epochs.entry((flow.clone(), partition.clone())).or_default();
+        *epoch += 1;
+        let owner = Owner { flow: flow.clone(), partition: partition.clone(), epoch: *epoch };
         let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
         for held in state.held.values_mut().filter(|held| is_in(held, flow, partition)) {
             let count = counts.entry(held.key_hash).or_default();
@@ -29,7 +33,8 @@ impl HeldEvents for Memory {
             }
             *count += 1;
         }
-        Ok(counts.into_iter().map(|(hash, count)| HeldKey { hash, count }).collect())
+        let keys = counts.into_iter().map(|(hash, count)| HeldKey { hash, count }).collect();
+        Ok(Adopted { owner, keys })
     }
 
     async fn due(

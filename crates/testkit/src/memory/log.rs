@@ -14,9 +14,29 @@ use jiff::Timestamp;
 
 use super::{Defect, Memory, State, page_of, sortable};
 
+/// An event of the log.
+pub(super) struct Logged {
+    pub(super) position: Position,
+    accepted_at: Timestamp,
+    pub(super) event: Arc<Event>,
+}
+
+impl From<&Logged> for LoggedEvent {
+    /// The outbox is the log, so every event is in the broker, at a place that is known.
+    fn from(Logged { position, accepted_at, event }: &Logged) -> Self {
+        Self {
+            topic: position.topic.clone(),
+            position: Some(position.clone()),
+            relayed: true,
+            accepted_at: *accepted_at,
+            event: event.clone(),
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Log {
-    pub(super) partitions: BTreeMap<Partition, BTreeMap<Offset, LoggedEvent>>,
+    pub(super) partitions: BTreeMap<Partition, BTreeMap<Offset, Logged>>,
     pub(super) ends: BTreeMap<Partition, Offset>,
     pub(super) groups: BTreeMap<Group, BTreeMap<Partition, Completed>>,
     seen: HashSet<(Topic, String, String)>,
@@ -52,7 +72,7 @@ impl Log {
         *end += 1;
         self.accepted += 1;
         self.numbers.insert(position.clone(), self.accepted);
-        let logged = LoggedEvent { position: position.clone(), accepted_at: now, event: Arc::new(event) };
+        let logged = Logged { position: position.clone(), accepted_at: now, event: Arc::new(event) };
         self.partitions.entry(partition).or_default().insert(position.offset, logged);
         position
     }
@@ -190,7 +210,7 @@ impl EventLog for Memory {
             all.filter(|logged| topic.is_none_or(|topic| logged.position.topic == *topic)).map(|logged| {
                 let rank =
                     format!("{}/{:020}", sortable(logged.accepted_at), state.log.numbers[&logged.position]);
-                (rank, EventSummary::from(logged))
+                (rank, EventSummary::from(&LoggedEvent::from(logged)))
             });
         page_of(all, &page, "events")
     }
@@ -198,9 +218,9 @@ impl EventLog for Memory {
     async fn find(&self, id: &str) -> Result<Vec<LoggedEvent>, StoreError> {
         let state = self.lock();
         let all = state.log.partitions.values().flat_map(BTreeMap::values);
-        let mut found: Vec<_> = all.filter(|logged| logged.event.id == id).cloned().collect();
+        let mut found: Vec<_> = all.filter(|logged| logged.event.id == id).collect();
         found.sort_by_key(|logged| std::cmp::Reverse(state.log.numbers[&logged.position]));
-        Ok(found)
+        Ok(found.into_iter().map(LoggedEvent::from).collect())
     }
 
     async fn is_complete(&self, flow: &FlowName, position: &Position) -> Result<bool, StoreError> {

@@ -5,14 +5,16 @@
 //! proven to notice.
 
 mod broker;
+mod checkpoints;
 mod dead_letters;
 mod held;
+mod leases;
 mod log;
 mod replays;
 mod settle;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -22,14 +24,15 @@ use std::{
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Act, Clock, ConnectionName, Connections, Cursor, DeadLetter, DeadLetterId, EventLog, GroupId, HeldId,
-    NewHeld, Page, PageRequest, ReplayId, StoreError, StoredConnection, Topic,
+    Act, Checkpoints, Clock, ConnectionName, Connections, Cursor, DeadLetter, DeadLetterId, Epoch, EventLog,
+    FlowName, Group, GroupId, HeldId, Leases, NewHeld, Page, PageRequest, Partition, ReplayId, StoreError,
+    StoredConnection, Topic,
 };
 use tokio::sync::Notify;
 
-use crate::{HasBroker, HasEventLog, HasOutbox, HasStore, Setup, Subject};
+use crate::{HasBroker, HasCheckpoints, HasEventLog, HasLeases, HasOutbox, HasStore, Setup, Subject};
 
-use self::{dead_letters::GroupHistory, log::Log, replays::Job};
+use self::{dead_letters::GroupHistory, leases::Scope, log::Log, replays::Job};
 
 /// A promise that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,22 @@ pub enum Defect {
     ReplayNotFrozen,
     /// Items of which a retry is held are given again.
     HeldItemGiven,
+    /// Who lost a partition settles as before.
+    FenceOpen,
+    /// Some of what a former owner settles is done before it is refused.
+    FenceTooLate,
+    /// Items come whatever place is asked for.
+    ItemsOfAnyPlace,
+    /// Each worker has the whole rate for itself.
+    RateOfEachWorker,
+    /// An item that was skipped stays so when it is delivered after all.
+    SkippedForGood,
+    /// A lease that ran out is extended.
+    LeaseRevived,
+    /// The next holder of a lease has no higher epoch.
+    EpochKept,
+    /// Whoever lets a lease go lets it go for its holder.
+    ReleasesForOthers,
     /// A cancelled replay keeps what it had in the lanes when the process died.
     CancelStrands,
     /// Cancelling gives back what is in the lanes too.
@@ -115,11 +134,15 @@ struct State {
     log: Log,
     held: BTreeMap<HeldId, NewHeld>,
     last_held: HeldId,
+    /// The epoch of the owner of each partition in each flow.
+    epochs: BTreeMap<(FlowName, Partition), Epoch>,
     letters: BTreeMap<DeadLetterId, DeadLetter>,
     groups: BTreeMap<GroupId, GroupHistory>,
     jobs: BTreeMap<ReplayId, Job>,
     last_replay: u128,
     connections: BTreeMap<ConnectionName, StoredConnection>,
+    leases: BTreeMap<String, Scope>,
+    checkpoints: BTreeMap<Group, BTreeSet<Topic>>,
     /// Who did what, with how many things it was done to.
     audit: Vec<(Act, &'static str, u64)>,
 }
@@ -257,6 +280,8 @@ impl HasOutbox for Memory {
 }
 
 impl HasStore for Memory {
+    const SHARES_RATES: bool = true;
+
     fn settlements(&self) -> Arc<dyn crossdock_core::Settlements> {
         Arc::new(self.clone())
     }
@@ -276,6 +301,18 @@ impl HasStore for Memory {
 
 impl HasEventLog for Memory {
     fn event_log(&self) -> Arc<dyn EventLog> {
+        Arc::new(self.clone())
+    }
+}
+
+impl HasLeases for Memory {
+    fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(self.clone())
+    }
+}
+
+impl HasCheckpoints for Memory {
+    fn checkpoints(&self) -> Arc<dyn Checkpoints> {
         Arc::new(self.clone())
     }
 }

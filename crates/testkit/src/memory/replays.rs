@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Act, DeadLetterId, ItemState, LetterState, NewReplay, Page, PageRequest, Replay, ReplayId, ReplayItem,
-    ReplayState, ReplayTicket, Replays, StoreError,
+    Act, DeadLetter, DeadLetterId, FlowName, ItemState, LetterState, NewReplay, Page, PageRequest, Partition,
+    Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays, Sent, StoreError, span,
 };
 use jiff::Timestamp;
 
@@ -15,6 +15,40 @@ use super::{Defect, Memory, State, dead_letters::selects, page_of};
 pub(super) struct Job {
     replay: Replay,
     items: Vec<(DeadLetterId, ItemState)>,
+    bucket: Bucket,
+}
+
+/// What may be sent at the rate of a replay.
+struct Bucket {
+    tokens: f64,
+    filled_at: Timestamp,
+}
+
+impl Bucket {
+    fn take(&mut self, rate: f64, want: u64, now: Timestamp) -> u64 {
+        let gained = span(self.filled_at, now).as_secs_f64() * rate;
+        self.tokens = (self.tokens + gained).min((rate / 10.0).max(1.0));
+        self.filled_at = now;
+        let allowed = (self.tokens as u64).min(want);
+        self.tokens -= allowed as f64;
+        allowed
+    }
+}
+
+impl State {
+    /// Marks an item that was skipped as delivered. `false` if it was not skipped.
+    pub(super) fn unskip(&mut self, ticket: &ReplayTicket) -> bool {
+        let Some(job) = self.jobs.get_mut(&ticket.replay) else { return false };
+        let number = usize::try_from(ticket.item).unwrap_or(usize::MAX);
+        let Some((_, item)) = job.items.get_mut(number).filter(|(_, item)| *item == ItemState::Skipped)
+        else {
+            return false;
+        };
+        *item = ItemState::Delivered;
+        job.replay.skipped -= 1;
+        job.replay.delivered += 1;
+        true
+    }
 }
 
 impl Memory {
@@ -48,19 +82,37 @@ impl Memory {
     }
 
     /// Gives back pending items of a replay that are not held: open letters, skipped.
-    fn give_back(&self, state: &mut State, id: &str, from: u64) {
+    fn give_back(&self, state: &mut State, id: &str, sent: &[Sent]) {
         let held = held_items(state, id);
-        let Some(job) = state.jobs.get_mut(id) else { return };
+        let State { jobs, letters, .. } = state;
+        let Some(job) = jobs.get_mut(id) else { return };
         for (number, (letter, item)) in (0..).zip(&mut job.items) {
-            if *item == ItemState::Pending && number >= from && !held.contains(&number) {
+            let Some(letter) = letters.get_mut(letter) else { continue };
+            let is_sent =
+                sent.iter().any(|sent| number < sent.below && is_at(letter, &sent.flow, &sent.partition));
+            if *item == ItemState::Pending && !is_sent && !held.contains(&number) {
                 *item = ItemState::Skipped;
                 job.replay.skipped += 1;
-                if let Some(letter) = state.letters.get_mut(letter) {
-                    letter.state = LetterState::Open;
-                }
+                letter.state = LetterState::Open;
             }
         }
     }
+
+    /// Items that are pending and not held, with their letters.
+    fn pending<'a>(&self, state: &'a State, id: &str) -> Vec<(u64, &'a DeadLetter)> {
+        let held = if self.has(Defect::HeldItemGiven) { BTreeSet::new() } else { held_items(state, id) };
+        let items = state.jobs.get(id).map(|job| job.items.as_slice()).unwrap_or_default();
+        let pending = (0..)
+            .zip(items)
+            .filter(|(number, (_, item))| *item == ItemState::Pending && !held.contains(number));
+        pending.filter_map(|(number, (letter, _))| Some((number, state.letters.get(letter)?))).collect()
+    }
+}
+
+fn is_at(letter: &DeadLetter, flow: &FlowName, partition: &Partition) -> bool {
+    letter.flow == *flow
+        && letter.position.topic == partition.topic
+        && letter.position.partition == partition.number
 }
 
 fn held_items(state: &State, id: &str) -> BTreeSet<u64> {
@@ -108,7 +160,8 @@ impl Replays for Memory {
             finished_at: None,
         };
         state.audit.push((new.act, "replay", replay.total));
-        state.jobs.insert(replay.id.clone(), Job { replay: replay.clone(), items });
+        let bucket = Bucket { tokens: 1.0, filled_at: replay.created_at };
+        state.jobs.insert(replay.id.clone(), Job { replay: replay.clone(), items, bucket });
         Ok(replay)
     }
 
@@ -126,7 +179,7 @@ impl Replays for Memory {
         let cancelled = state.jobs.values().filter(|job| job.replay.state == ReplayState::Cancelled);
         let cancelled: Vec<ReplayId> = cancelled.map(|job| job.replay.id.clone()).collect();
         if !self.has(Defect::CancelStrands) {
-            cancelled.iter().for_each(|id| self.give_back(&mut state, id, 0));
+            cancelled.iter().for_each(|id| self.give_back(&mut state, id, &[]));
         }
         Ok(state
             .jobs
@@ -137,24 +190,58 @@ impl Replays for Memory {
             .collect())
     }
 
-    async fn items(&self, id: &str, from: u64, limit: usize) -> Result<Vec<ReplayItem>, StoreError> {
+    async fn places(&self, id: &str) -> Result<Vec<(FlowName, Partition)>, StoreError> {
+        let state = self.lock();
+        let places: BTreeSet<_> = (self.pending(&state, id).into_iter())
+            .map(|(_, letter)| {
+                let position = &letter.position;
+                let partition = Partition { topic: position.topic.clone(), number: position.partition };
+                (letter.flow.clone(), partition)
+            })
+            .collect();
+        Ok(places.into_iter().collect())
+    }
+
+    async fn items(
+        &self,
+        id: &str,
+        flow: &FlowName,
+        partition: &Partition,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<ReplayItem>, StoreError> {
         let mut state = self.lock();
         if self.has(Defect::ReplayNotFrozen) {
             thaw(&mut state, id);
         }
-        let held = if self.has(Defect::HeldItemGiven) { BTreeSet::new() } else { held_items(&state, id) };
-        let Some(job) = state.jobs.get(id) else { return Ok(Vec::new()) };
-        let pending = (0..).zip(&job.items).filter(|(number, (_, item))| {
-            *item == ItemState::Pending && *number >= from && !held.contains(number)
-        });
-        let items = pending.take(limit).filter_map(|(item, (letter, _))| {
-            let ticket = ReplayTicket { replay: id.to_owned(), item, letter: letter.clone() };
-            Some(ReplayItem { ticket, letter: state.letters.get(letter)?.clone() })
-        });
+        let here = |letter: &DeadLetter| is_at(letter, flow, partition) || self.has(Defect::ItemsOfAnyPlace);
+        let items = (self.pending(&state, id).into_iter())
+            .filter(|(item, letter)| *item >= from && here(letter))
+            .take(limit)
+            .map(|(item, letter)| {
+                let ticket = ReplayTicket { replay: id.to_owned(), item, letter: letter.id.clone() };
+                ReplayItem { ticket, letter: letter.clone() }
+            });
         Ok(items.collect())
     }
 
-    async fn change(&self, id: &str, to: ReplayState, sent: u64, act: &Act) -> Result<Replay, StoreError> {
+    async fn allow(&self, id: &str, want: u64) -> Result<u64, StoreError> {
+        let now = self.0.clock.now();
+        let mut state = self.lock();
+        let Some(job) = state.jobs.get_mut(id) else { return Ok(0) };
+        match job.replay.rate {
+            Some(rate) if !self.has(Defect::RateOfEachWorker) => Ok(job.bucket.take(rate, want, now)),
+            _ => Ok(want),
+        }
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        to: ReplayState,
+        sent: &[Sent],
+        act: &Act,
+    ) -> Result<Replay, StoreError> {
         let mut state = self.lock();
         let now = self.0.clock.now();
         let replay = not_over(&mut state, id)?;
@@ -164,8 +251,8 @@ impl Replays for Memory {
         replay.state = to;
         if to == ReplayState::Cancelled {
             replay.finished_at = Some(now);
-            let from = if self.has(Defect::CancelTakesLanes) { 0 } else { sent };
-            self.give_back(&mut state, id, from);
+            let sent = if self.has(Defect::CancelTakesLanes) { &[] } else { sent };
+            self.give_back(&mut state, id, sent);
         }
         state.audit.push((act.clone(), "replay", 1));
         Ok(state.jobs[id].replay.clone())

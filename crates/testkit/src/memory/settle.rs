@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Attempt, DeadLetter, HeldId, ItemState, LetterState, NewHeld, Placed, ReplayTicket, Settled, Settlement,
-    Settlements, StoreError,
+    Attempt, DeadLetter, HeldId, ItemState, LetterState, NewHeld, Owner, Placed, ReplayTicket, Settled,
+    Settlement, Settlements, StoreError,
 };
 use jiff::Timestamp;
 
@@ -11,9 +11,31 @@ use super::{Defect, Memory, State};
 
 #[async_trait]
 impl Settlements for Memory {
-    async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<Settled>, StoreError> {
+    async fn settle(
+        &self,
+        owner: Option<&Owner>,
+        batch: Vec<Settlement>,
+    ) -> Result<Vec<Settled>, StoreError> {
         let mut state = self.lock();
-        Ok(batch.into_iter().map(|settlement| self.settle_one(&mut state, settlement)).collect())
+        let fenced = owner.filter(|owner| !state.is_owner(owner) && !self.has(Defect::FenceOpen));
+        let done = match fenced {
+            None => batch.len(),
+            Some(_) if self.has(Defect::FenceTooLate) => batch.len() / 2,
+            Some(_) => 0,
+        };
+        let batch = batch.into_iter().take(done);
+        let settled = batch.map(|settlement| self.settle_one(&mut state, settlement)).collect();
+        match fenced {
+            None => Ok(settled),
+            Some(owner) => Err(StoreError::Fenced(format!("{} in {}", owner.partition, owner.flow))),
+        }
+    }
+}
+
+impl State {
+    fn is_owner(&self, owner: &Owner) -> bool {
+        let epoch = self.epochs.get(&(owner.flow.clone(), owner.partition.clone()));
+        epoch == Some(&owner.epoch)
     }
 }
 
@@ -32,8 +54,9 @@ impl Memory {
             Settlement::Delivered { held, replay } => {
                 remove(state, held);
                 if let Some(ticket) = replay
-                    && self.settle_item(state, &ticket, ItemState::Delivered, now)
+                    && let Some(letter_is) = self.item_delivered(state, &ticket, now)
                     && let Some(letter) = state.letters.get_mut(&ticket.letter)
+                    && letter.state == letter_is
                 {
                     letter.state = LetterState::Replayed;
                     letter.replays += 1;
@@ -45,6 +68,21 @@ impl Memory {
             }
         }
         Settled::Done
+    }
+
+    /// Marks an item as delivered, and says in which state its letter must be to count as replayed; none if there is nothing
+    /// more to say of the item.
+    fn item_delivered(
+        &self,
+        state: &mut State,
+        ticket: &ReplayTicket,
+        now: Timestamp,
+    ) -> Option<LetterState> {
+        if self.settle_item(state, ticket, ItemState::Delivered, now) {
+            return Some(LetterState::Replaying);
+        }
+        let was_skipped = !self.has(Defect::SkippedForGood) && state.unskip(ticket);
+        was_skipped.then_some(LetterState::Open)
     }
 
     fn hold(&self, state: &mut State, row: NewHeld) -> Placed {

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use crossdock_core::{
     HeldEvent, HeldId, NewHeld, NewReplay, Page, PageRequest, Replay, ReplayItem, ReplayState, ReplayTicket,
-    Settled, Settlement, StoreError,
+    Sent, Settled, Settlement, StoreError,
 };
 
 use crate::{
     HasStore, Setup,
+    replays::{items_of, places},
     sample::{act, attempt, died_again, head},
 };
 
@@ -88,7 +89,7 @@ impl<S: HasStore> Side<S> {
 
     async fn settle(&mut self, changes: &[Change]) -> String {
         let batch: Vec<_> = changes.iter().map(|change| self.settlement(change)).collect();
-        let settled = self.subject().settlements().settle(batch).await.expect("the store settles");
+        let settled = self.subject().settlements().settle(None, batch).await.expect("the store settles");
         assert_eq!(settled.len(), changes.len(), "one answer for each settlement");
         let mut words = String::new();
         for (change, settled) in changes.iter().zip(settled) {
@@ -145,7 +146,7 @@ impl<S: HasStore> Side<S> {
     }
 
     async fn learn(&mut self, replay: &Replay) {
-        let items = self.subject().replays().items(&replay.id, 0, 10_000).await.expect("the store reads");
+        let items = items_of(self.subject(), &replay.id).await;
         assert_eq!(items.len() as u64, replay.total, "a replay begins with all of its items");
         self.replays.push(replay.id.clone());
         self.items.push(items.into_iter().map(|item| (item.letter.id.clone(), item)).collect());
@@ -155,7 +156,7 @@ impl<S: HasStore> Side<S> {
         let port = self.subject().held();
         match op {
             Op::Adopt(flow, partition) => {
-                let mut keys = port.adopt(flow, partition).await.expect("the store adopts");
+                let mut keys = port.adopt(flow, partition).await.expect("the store adopts").keys;
                 keys.sort_by_key(|key| key.hash);
                 format!("{keys:?}")
             }
@@ -195,8 +196,7 @@ impl<S: HasStore> Side<S> {
         let id = |replay: &usize| self.replays.get(*replay).cloned().unwrap_or_else(|| "r404".to_owned());
         match op {
             Op::Items(replay) => {
-                let items = port.items(&id(replay), 0, 10_000).await.expect("the store reads");
-                assert!(items.windows(2).all(|pair| pair[0].ticket.item < pair[1].ticket.item), "in order");
+                let items = items_of(self.subject(), &id(replay)).await;
                 let mut letters: Vec<_> = items.into_iter().map(|item| item.letter).collect();
                 letters.sort_by(|one, two| one.id.cmp(&two.id));
                 format!("{letters:?} {}", said(port.get(&id(replay)).await))
@@ -204,8 +204,15 @@ impl<S: HasStore> Side<S> {
             Op::Replays(limit) => pages(async |page| port.list(page).await, *limit).await,
             Op::Change(replay, state, all) => {
                 // Nothing is in lanes here, so a replay is cancelled from its beginning, or with everything sent.
-                let sent = if *all && *state == ReplayState::Cancelled { 0 } else { u64::from(u32::MAX) };
-                said(port.change(&id(replay), *state, sent, &act()).await)
+                let sent = if *all && *state == ReplayState::Cancelled {
+                    Vec::new()
+                } else {
+                    let places = places(self.subject(), &id(replay)).await.into_iter();
+                    places
+                        .map(|(flow, partition)| Sent { flow, partition, below: u64::from(u32::MAX) })
+                        .collect()
+                };
+                said(port.change(&id(replay), *state, &sent, &act()).await)
             }
             Op::Rate(replay, rate) => said(port.set_rate(&id(replay), *rate, &act()).await),
             other => unreachable!("{other:?} is about no replay"),
