@@ -1,1 +1,29 @@
 //! Kafka behind the broker port: publishes, subscribes, settles, owns partitions by consumer group.
+//!
+//! - **On the wire** events are CloudEvents in binary mode, so that any other consumer can read them; see [`record`].
+//! - **Publishing** is done by one idempotent producer; what fails, fails together, so that no event of a key overtakes another.
+//! - **A group** is a flow; its members share partitions (cooperative-sticky). Settled is the lowest offset that is not
+//!   finished, with the finished ranges above it in the metadata of the commit.
+//! - **Positions**: a group that is new begins behind the newest event; one whose position the broker has lost begins at the
+//!   oldest event, with an error in the log. Never anywhere else.
+//!
+//! Must not know: stores (but for [`crossdock_core::Checkpoints`], which it is given), connectors, the engine.
+//!
+//! The rows K1 to K15 of the reliability reference each have their test in `tests/`, named as a sentence.
+
+mod broker;
+mod client;
+mod consume;
+mod error;
+mod findings;
+mod options;
+mod provision;
+mod publish;
+mod record;
+mod token;
+mod topics;
+
+pub use broker::Kafka;
+pub use error::KafkaError;
+pub use options::{KafkaOptions, OptionError};
+pub use provision::TopicShape;
