@@ -43,10 +43,16 @@ const SMALL: &[&str] = &[
     "(subquery",
     "(join",
 ];
-/// Where the answer is sorted: groups by size, the items of a new replay, sums; and what is few, the letters of one event and
-/// the replays that run.
-const SORTED: &[&str] =
-    &["ORDER BY n DESC", "row_number() OVER", "GROUP BY", "l.place = ?", "IN ('running', 'paused')"];
+/// Where the answer is sorted: groups by size, the items of a new replay, sums; and what is few, the letters of one event,
+/// the replays that run, and the places of one.
+const SORTED: &[&str] = &[
+    "ORDER BY n DESC",
+    "row_number() OVER",
+    "GROUP BY",
+    "l.place = ?",
+    "IN ('running', 'paused')",
+    "SELECT DISTINCT l.flow",
+];
 
 #[derive(Default)]
 struct Statements(Mutex<BTreeSet<String>>);
@@ -176,8 +182,10 @@ async fn use_everything(store: &Embedded, clock: &ManualClock) {
     }
     let bury =
         |offset| Settlement::DeadLetter { letter: Arc::new(letter(offset, now)), held: None, replay: None };
-    let settled = store
-        .settle(None, vec![Settlement::Hold(vec![held(900), held(901)]), bury(1), bury(2), bury(3), bury(4), bury(5)]);
+    let settled = store.settle(
+        None,
+        vec![Settlement::Hold(vec![held(900), held(901)]), bury(1), bury(2), bury(3), bury(4), bury(5)],
+    );
     let settled = settled.await.expect("settled");
     let Settled::Held(ids) = &settled[0] else { panic!("held") };
     let id = ids[0].id;

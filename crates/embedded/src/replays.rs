@@ -307,8 +307,8 @@ async fn change(
 async fn skip(connection: &mut SqliteConnection, replay: i64, sent: &str) -> Result<(), Failure> {
     let skipped = sqlx::query(
         "UPDATE replay_items SET state = 5 WHERE replay = ? AND state = 0 AND NOT EXISTS
-         (SELECT 1 FROM json_each(?) s JOIN letters l ON l.number = replay_items.letter
-          WHERE l.flow = s.value ->> 0 AND l.place >> 46 = s.value ->> 1 AND replay_items.item < s.value ->> 2)",
+         (SELECT 1 FROM json_each(?) JOIN letters l ON l.number = replay_items.letter
+          WHERE l.flow = value ->> 0 AND l.place >> 46 = value ->> 1 AND replay_items.item < value ->> 2)",
     )
     .bind(replay)
     .bind(sent)
