@@ -1,0 +1,224 @@
+//! Reading an address and options.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use super::PostgresOptions;
+
+/// Something is wrong with the address or with an option. Holds no value, which may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct OptionError {
+    /// The option; none for the address.
+    pub option: Option<String>,
+    /// What is wrong, for people.
+    pub problem: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl OptionError {
+    fn new(option: &str, problem: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { option: Some(option.to_owned()), problem: problem.into(), help: help.into() }
+    }
+
+    fn address(problem: impl Into<String>) -> Self {
+        let help = "write `postgres://USER@HOST:PORT/DATABASE`".to_owned();
+        Self { option: None, problem: problem.into(), help }
+    }
+}
+
+/// Our own names.
+const OWN: [&str; 10] = [
+    "pool",
+    "admin_pool",
+    "call_timeout",
+    "application_name",
+    "sslmode",
+    "tls.ca",
+    "tls.certificate",
+    "tls.key",
+    "source",
+    "waiting_events_max",
+];
+
+/// What may stand behind the `?` of an address, as libpq names it, and what it sets here.
+const IN_ADDRESS: [(&str, &str); 5] = [
+    ("sslmode", "sslmode"),
+    ("sslrootcert", "tls.ca"),
+    ("sslcert", "tls.certificate"),
+    ("sslkey", "tls.key"),
+    ("application_name", "application_name"),
+];
+
+const SSL_MODES: &str = "one of disable, prefer, require, verify-ca, verify-full";
+
+pub(super) fn parse<'o>(
+    address: &str,
+    options: impl IntoIterator<Item = (&'o str, &'o str)>,
+) -> Result<PostgresOptions, Vec<OptionError>> {
+    let mut problems = Vec::new();
+    let (connect, in_address) = match server(address) {
+        Ok(read) => read,
+        Err(problem) => {
+            problems.push(problem);
+            (PgConnectOptions::new_without_pgpass(), Vec::new())
+        }
+    };
+    let mut parsed = PostgresOptions::new(connect);
+    let in_address = in_address.iter().filter_map(|(name, value)| set(&mut parsed, name, value).err());
+    problems.extend(in_address);
+    problems.extend(options.into_iter().filter_map(|(name, value)| set(&mut parsed, name, value).err()));
+    if problems.is_empty() { Ok(parsed) } else { Err(problems) }
+}
+
+/// What stands in an address: the server, and options by our names.
+type Address = (PgConnectOptions, Vec<(&'static str, String)>);
+
+fn server(address: &str) -> Result<Address, OptionError> {
+    let scheme = ["postgres://", "postgresql://"].into_iter().find(|scheme| address.starts_with(scheme));
+    if scheme.is_none() {
+        return Err(OptionError::address("the address does not begin with `postgres://`"));
+    }
+    let (place, query) = address.split_once('?').unwrap_or((address, ""));
+    let mut options = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let Some((_, own)) = IN_ADDRESS.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = IN_ADDRESS.iter().map(|(known, _)| *known).collect();
+            let problem = format!("the address has an option `{name}` that is not known");
+            return Err(OptionError {
+                help: format!("known are {}", known.join(", ")),
+                ..OptionError::address(problem)
+            });
+        };
+        options.push((*own, decoded(value)?));
+    }
+    let connect: PgConnectOptions =
+        place.parse().map_err(|_| OptionError::address("the address cannot be read"))?;
+    let database = place.splitn(4, '/').nth(3).unwrap_or_default();
+    if database.is_empty() {
+        return Err(OptionError::address("the address names no database"));
+    }
+    if !place.contains('@') {
+        return Err(OptionError::address("the address names no user"));
+    }
+    Ok((connect, options))
+}
+
+/// A value behind `?`, percents decoded.
+fn decoded(value: &str) -> Result<String, OptionError> {
+    let refused = || OptionError::address("an option of the address is not percent-encoded text");
+    let (mut bytes, mut rest) = (Vec::with_capacity(value.len()), value.bytes());
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(refused);
+        let code = digit()? * 16 + digit()?;
+        bytes.push(u8::try_from(code).map_err(|_| refused())?);
+    }
+    String::from_utf8(bytes).map_err(|_| refused())
+}
+
+fn set(parsed: &mut PostgresOptions, name: &str, value: &str) -> Result<(), OptionError> {
+    let connect = |parsed: &PostgresOptions| parsed.connect.clone();
+    let pem = value.contains("-----BEGIN");
+    match name {
+        "pool" => parsed.pool = number(name, value, 1, 1_000)?,
+        "admin_pool" => parsed.admin_pool = number(name, value, 1, 1_000)?,
+        "call_timeout" => parsed.call_timeout = duration(name, value)?,
+        "application_name" => parsed.application_name = text(name, value, 48)?,
+        "source" => parsed.source = text(name, value, 1024)?,
+        "waiting_events_max" => parsed.waiting_events_max = number(name, value, 1, u64::MAX)?,
+        "sslmode" => {
+            let mode: PgSslMode = value.parse().map_err(|_| {
+                OptionError::new(name, format!("`{name}` is not {SSL_MODES}"), "write `sslmode: verify-full`")
+            })?;
+            parsed.connect = connect(parsed).ssl_mode(mode);
+        }
+        "tls.ca" if pem => parsed.connect = connect(parsed).ssl_root_cert_from_pem(value.as_bytes().to_vec()),
+        "tls.ca" => parsed.connect = connect(parsed).ssl_root_cert(value),
+        "tls.certificate" if pem => parsed.connect = connect(parsed).ssl_client_cert_from_pem(value),
+        "tls.certificate" => parsed.connect = connect(parsed).ssl_client_cert(value),
+        "tls.key" if pem => parsed.connect = connect(parsed).ssl_client_key_from_pem(value),
+        "tls.key" => parsed.connect = connect(parsed).ssl_client_key(value),
+        _ => {
+            let problem = format!("there is no option `{name}` of Postgres");
+            return Err(OptionError::new(name, problem, format!("known are {}", OWN.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+fn number<T: TryFrom<u64>>(name: &str, value: &str, min: u64, max: u64) -> Result<T, OptionError> {
+    let refused = || {
+        let range = if max == u64::MAX { format!("at least {min}") } else { format!("from {min} to {max}") };
+        OptionError::new(name, format!("`{name}` is not a whole number"), format!("write a number, {range}"))
+    };
+    let number: u64 = value.replace('_', "").parse().map_err(|_| refused())?;
+    if (min..=max).contains(&number) { T::try_from(number).map_err(|_| refused()) } else { Err(refused()) }
+}
+
+fn text(name: &str, value: &str, bytes_max: usize) -> Result<String, OptionError> {
+    let fits = (1..=bytes_max).contains(&value.len()) && !value.chars().any(char::is_control);
+    let problem = || format!("`{name}` is empty, too long or holds a control character");
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err(OptionError::new(name, problem(), format!("write 1 to {bytes_max} bytes of text")))
+    }
+}
+
+/// From a second, below which a busy server would be given up, to ten minutes.
+fn duration(name: &str, value: &str) -> Result<Duration, OptionError> {
+    let parsed: Option<Duration> =
+        value.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    parsed.filter(|duration| (1..=600).contains(&duration.as_secs())).ok_or_else(|| {
+        OptionError::new(name, format!("`{name}` is not a duration from 1 s to 10 min"), "write `10s`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(address: &str, options: &[(&str, &str)]) -> Vec<String> {
+        let parsed = PostgresOptions::parse(address, options.iter().copied());
+        parsed.err().unwrap_or_default().into_iter().map(|error| format!("{error}: {}", error.help)).collect()
+    }
+
+    #[test]
+    fn an_address_and_options_are_read() {
+        let address = "postgres://hub:p%40ss@db.example:6432/shop?sslmode=require&application_name=my%20hub";
+        let options = [("pool", "16"), ("call_timeout", "5s"), ("source", "/shop")];
+        let parsed = PostgresOptions::parse(address, options).expect("they are right");
+        assert_eq!(parsed.place(), "db.example:6432/shop");
+        assert_eq!(
+            (parsed.pool, parsed.call_timeout, parsed.source.as_str()),
+            (16, Duration::from_secs(5), "/shop")
+        );
+        assert_eq!(parsed.application_name, "my hub");
+        assert!(!format!("{parsed:?}").contains("p@ss"), "{parsed:?}");
+        let plain = PostgresOptions::parse("postgres://hub@db/shop", []).expect("it is right");
+        assert_eq!(plain.source, "/outbox/shop");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once_without_its_value() {
+        let options = [("pool", "many"), ("sslmode", "yes"), ("call_timeout", "soon"), ("poool", "secret")];
+        let told = problems("mysql://hub@db/shop", &options);
+        assert_eq!(told.len(), 5, "{told:?}");
+        assert!(told.iter().all(|told| !told.contains("many") && !told.contains("secret")), "{told:?}");
+        assert!(told[4].starts_with("there is no option `poool` of Postgres: known are pool,"), "{told:?}");
+    }
+
+    #[test]
+    fn an_address_names_a_user_and_a_database() {
+        assert!(problems("postgres://hub@db", &[])[0].starts_with("the address names no database"));
+        assert!(problems("postgres://db/shop", &[])[0].starts_with("the address names no user"));
+        assert!(problems("postgres://hub@db/shop?shema=x", &[])[0].contains("`shema`"));
+    }
+}

@@ -1,0 +1,6 @@
+//! The outbox, against a real Postgres.
+
+#[path = "../database/mod.rs"]
+mod database;
+
+mod schema;
