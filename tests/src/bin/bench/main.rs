@@ -1,4 +1,5 @@
-//! `make bench`: what a hub on the embedded store does on this machine, load generator and sink included.
+//! `make bench`: what a hub does on this machine, load generator and sink included: on the embedded store, and with Postgres
+//! and Kafka or RabbitMQ.
 //!
 //! Every row starts a fresh hub of the release build as its own process, with durable commits and its default logs
 //! (JSON, one line per attempt) going to a file. `bench --help` lists the rows and the flags.
@@ -6,6 +7,7 @@
 mod arguments;
 mod machine;
 mod process;
+mod real;
 mod rows;
 
 use std::process::ExitCode;

@@ -41,11 +41,21 @@ impl Measured {
     pub async fn start_in(folder: TempDir, config: &str) -> anyhow::Result<Self> {
         std::fs::write(folder.path().join("crossdock.yaml"), config)
             .context("failed to write the configuration")?;
+        let secret = ("TRACKER_SECRET", crossdock_tests::TRACKER_SECRET.to_owned());
+        Self::start_as(folder, &["run"], &[secret]).await
+    }
+
+    /// Starts a hub in a folder with a configuration, by these arguments and environment variables.
+    pub async fn start_as(
+        folder: TempDir,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let log = File::create(folder.path().join("log.jsonl")).context("failed to make a log file")?;
         let began = Instant::now();
         let child = Command::new(crossdock_tests::crossdock())
-            .arg("run")
-            .env("TRACKER_SECRET", crossdock_tests::TRACKER_SECRET)
+            .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -113,6 +123,16 @@ impl Measured {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Ends the hub in good order.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.ended.store(true, Ordering::Relaxed);
+        let pid = self.child.id().context("the hub has ended")?.to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await.context("failed to run kill")?;
+        let end = tokio::time::timeout(Duration::from_secs(30), self.child.wait());
+        end.await.context("the hub does not end")?.context("failed to wait for the hub")?;
+        Ok(())
     }
 
     /// Ends the hub and gives its folder.

@@ -21,7 +21,7 @@ impl Size {
     pub const FULL: Self = Self(1000);
     pub const QUICK: Self = Self(100);
 
-    fn of(self, full: u64) -> u64 {
+    pub fn of(self, full: u64) -> u64 {
         full * self.0 / 1000
     }
 }
@@ -43,7 +43,11 @@ pub struct Row {
 }
 
 /// All rows, in the order of the table.
-pub fn all() -> [Row; 6] {
+pub fn all() -> Vec<Row> {
+    embedded().into_iter().chain(crate::real::rows()).collect()
+}
+
+fn embedded() -> [Row; 6] {
     [
         Row { name: "start", about: "start to ready", target: "≤ 300 ms", run: |_| Box::pin(start()) },
         Row {
