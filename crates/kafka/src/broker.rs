@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Broker, BrokerError, Checkpoints, Event, Group, GroupLag, Partition, PublishError, Published, Subscription,
-    Topic,
+    Broker, BrokerError, Checkpoints, Event, Group, GroupLag, Partition, PublishError, Published,
+    Subscription, Topic,
 };
 use futures::{channel::oneshot, future::join_all};
 use tokio::time::timeout;

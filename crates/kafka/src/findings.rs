@@ -32,7 +32,11 @@ impl Kafka {
         let (mut findings, there) = match seen {
             Ok(seen) => seen,
             Err(error) => {
-                return vec![Finding::error("broker", format!("looking at it failed: {error}"), "report this")];
+                return vec![Finding::error(
+                    "broker",
+                    format!("looking at it failed: {error}"),
+                    "report this",
+                )];
             }
         };
         if !there.is_empty() {
@@ -44,12 +48,19 @@ impl Kafka {
     /// Settings of the topics that are there, beside their partitions.
     async fn compare_settings(&self, there: &[TopicShape]) -> Vec<Finding> {
         if !self.can_administrate() {
-            let detail = "with OAUTHBEARER the settings of topics cannot be read, and missing topics cannot be made";
-            return vec![Finding::warning("broker", detail, "make the topics yourself, and compare their retention")];
+            let detail =
+                "with OAUTHBEARER the settings of topics cannot be read, and missing topics cannot be made";
+            return vec![Finding::warning(
+                "broker",
+                detail,
+                "make the topics yourself, and compare their retention",
+            )];
         }
         let admin = match self.admin() {
             Ok(admin) => admin,
-            Err(error) => return vec![Finding::error("broker", crossdock_core::chain(&error), "look at the options")],
+            Err(error) => {
+                return vec![Finding::error("broker", crossdock_core::chain(&error), "look at the options")];
+            }
         };
         let names: Vec<_> = there.iter().map(|shape| self.inner.topics.name(&shape.topic)).collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
@@ -95,7 +106,8 @@ impl Inner {
             Err(error) => return (vec![self.unreachable(&error)], Vec::new()),
         };
         let brokers = metadata.brokers().len();
-        let mut findings = vec![Finding::ok("broker", format!("{brokers} brokers answer at {}", self.options.servers))];
+        let mut findings =
+            vec![Finding::ok("broker", format!("{brokers} brokers answer at {}", self.options.servers))];
         findings.extend(self.group_rights(&asker));
         let mut there = Vec::new();
         for shape in wanted {
@@ -153,7 +165,11 @@ impl Inner {
             Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
                 let prefix = &self.options.group_prefix;
                 let detail = format!("this login may not use consumer groups that begin with `{prefix}`");
-                Some(Finding::error("consumer groups", detail, format!("allow READ on groups with the prefix `{prefix}`")))
+                Some(Finding::error(
+                    "consumer groups",
+                    detail,
+                    format!("allow READ on groups with the prefix `{prefix}`"),
+                ))
             }
             _ => None,
         }
@@ -178,7 +194,8 @@ impl Inner {
                     format!("allow DESCRIBE, READ and WRITE on the topic `{name}`"),
                 ));
             }
-            (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) | (None, _) => {
+            (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic))
+            | (None, _) => {
                 return Err(self.missing(shape, about, brokers));
             }
             (Some(found), _) => (found, found.partitions()),
@@ -202,7 +219,11 @@ impl Inner {
             && usize::from(wanted) != copies
         {
             let detail = format!("it has {copies} copies of a partition, and {wanted} are wanted");
-            findings.push(Finding::warning(about.clone(), detail, "reassign its partitions, or write what it has"));
+            findings.push(Finding::warning(
+                about.clone(),
+                detail,
+                "reassign its partitions, or write what it has",
+            ));
         }
         let leaderless = found.partitions().iter().filter(|partition| partition.leader() < 0).count();
         if leaderless > 0 {
@@ -222,11 +243,16 @@ impl Inner {
                 format!("write `replication: {brokers}` or less, or add brokers"),
             );
         }
-        let copies = replication.map_or("as many copies as the broker makes".to_owned(), |copies| format!("{copies} copies"));
+        let copies = replication
+            .map_or("as many copies as the broker makes".to_owned(), |copies| format!("{copies} copies"));
         let detail = format!("it is missing; it is made with {partitions} partitions, {copies}");
         let oauth = self.options.sasl.as_ref().is_some_and(|sasl| sasl.token.is_some());
         if oauth {
-            return Finding::error(about, "it is missing, and cannot be made with OAUTHBEARER", "make it yourself");
+            return Finding::error(
+                about,
+                "it is missing, and cannot be made with OAUTHBEARER",
+                "make it yourself",
+            );
         }
         Finding::missing(about, detail)
     }
@@ -241,7 +267,8 @@ impl Inner {
             && let Some(there) = number("retention.ms")
             && i64::try_from(wanted.as_millis()) != Ok(there)
         {
-            let kept = u64::try_from(there).map_or("for ever".to_owned(), |ms| format!("for {:?}", Duration::from_millis(ms)));
+            let kept = u64::try_from(there)
+                .map_or("for ever".to_owned(), |ms| format!("for {:?}", Duration::from_millis(ms)));
             findings.push(Finding::warning(
                 about.clone(),
                 format!("it keeps events {kept}, and {wanted:?} is wanted"),
@@ -252,12 +279,19 @@ impl Inner {
         match number("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok()) {
             Some(bytes) if bytes < event => findings.push(Finding::error(
                 about.clone(),
-                format!("it takes records of {bytes} bytes, and the hub takes events of {} with attributes", event),
+                format!(
+                    "it takes records of {bytes} bytes, and the hub takes events of {} with attributes",
+                    event
+                ),
                 format!("set its max.message.bytes to {} or more, or lower `limits.body`", event.max(batch)),
             )),
             _ => {}
         }
-        if settings.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).is_some_and(|policy| policy.contains("compact")) {
+        if settings
+            .get("cleanup.policy")
+            .and_then(|entry| entry.value.as_deref())
+            .is_some_and(|policy| policy.contains("compact"))
+        {
             findings.push(Finding::warning(
                 about,
                 "it is compacted: of events with one key only the last one is kept",

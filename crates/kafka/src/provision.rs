@@ -68,7 +68,8 @@ impl Kafka {
         let topics: Vec<_> = described.iter().map(Described::topic).collect();
         let options = AdminOptions::new().request_timeout(Some(ADMIN_MAX)).operation_timeout(Some(ADMIN_MAX));
         let made = timeout(ADMIN_MAX + Duration::from_secs(1), admin.create_topics(&topics, &options)).await;
-        let made = made.map_err(|_| failed(rdkafka::error::KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut)))?;
+        let made = made
+            .map_err(|_| failed(rdkafka::error::KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut)))?;
         let mut problems = Vec::new();
         for (result, shape) in made.map_err(failed)?.into_iter().zip(missing) {
             match result {

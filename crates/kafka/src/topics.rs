@@ -147,12 +147,16 @@ impl Topics {
         let name = self.name(topic);
         let metadata = self.asker.consumer().fetch_metadata(Some(&name), ASK_MAX)?;
         self.asker.consumer().context().health.answered();
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == name) else { return Ok(None) };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == name) else {
+            return Ok(None);
+        };
         match found.error().map(RDKafkaErrorCode::from) {
             None | Some(RDKafkaErrorCode::LeaderNotAvailable) if !found.partitions().is_empty() => {
                 Ok(u32::try_from(found.partitions().len()).ok())
             }
-            None | Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            None | Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Ok(None)
+            }
             Some(error) => Err(KafkaError::MetadataFetch(error)),
         }
     }
@@ -168,7 +172,11 @@ impl Topics {
     }
 
     /// Where partitions begin or end. Blocks.
-    pub(crate) fn edges(&self, partitions: &[Partition], edge: Edge) -> KafkaResult<HashMap<Partition, Offset>> {
+    pub(crate) fn edges(
+        &self,
+        partitions: &[Partition],
+        edge: Edge,
+    ) -> KafkaResult<HashMap<Partition, Offset>> {
         if partitions.is_empty() {
             return Ok(HashMap::new());
         }

@@ -62,8 +62,7 @@ impl Inner {
                 .map_err(|error| unavailable(DOING, error))?;
             known.extend(consume::committed(asker.consumer(), &self.topics, &others).map_err(failed)?);
         }
-        let lost: Vec<_> =
-            others.into_iter().filter(|partition| !known.contains_key(partition)).collect();
+        let lost: Vec<_> = others.into_iter().filter(|partition| !known.contains_key(partition)).collect();
         let oldest = self.topics.edges(&lost, Edge::Oldest).map_err(failed)?;
         known.extend(oldest.into_iter().map(|(partition, place)| (partition, Completed::from(place))));
         let ends = self.topics.edges(&partitions, Edge::End).map_err(failed)?;

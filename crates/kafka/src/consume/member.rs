@@ -173,4 +173,3 @@ impl Member {
 
 /// A partition, named.
 type PartitionName = String;
-

@@ -29,7 +29,9 @@ pub(crate) fn committed<C: ConsumerContext>(
     let list = consumer.committed_offsets(topics.list(partitions), ASK_MAX)?;
     let mut found = HashMap::with_capacity(partitions.len());
     for partition in partitions {
-        let Some(place) = list.find_partition(&topics.name(&partition.topic), number(partition)) else { continue };
+        let Some(place) = list.find_partition(&topics.name(&partition.topic), number(partition)) else {
+            continue;
+        };
         place.error()?;
         if let Place::Offset(offset) = place.offset()
             && let Ok(mark) = u64::try_from(offset)
@@ -95,7 +97,8 @@ fn commit_missing(
     partitions: &[Partition],
     places: &HashMap<Partition, Offset>,
 ) -> Result<KafkaResult<()>, crate::KafkaError> {
-    let failed = |source| crate::KafkaError::Unavailable { doing: "asking for the position of a group", source };
+    let failed =
+        |source| crate::KafkaError::Unavailable { doing: "asking for the position of a group", source };
     let asker = Asker::new(options, context.clone(), Some(group))?;
     let known = committed(asker.consumer(), topics, partitions).map_err(failed)?;
     let missing = places
@@ -128,7 +131,8 @@ pub(super) struct Starts<'a, C: ConsumerContext> {
 
 impl<C: ConsumerContext> Starts<'_, C> {
     pub(super) fn find(&self, partitions: &[Partition]) -> Result<Vec<Completed>, crate::KafkaError> {
-        let failed = |source| crate::KafkaError::Unavailable { doing: "asking for the position of a group", source };
+        let failed =
+            |source| crate::KafkaError::Unavailable { doing: "asking for the position of a group", source };
         let mut known = committed(self.consumer, self.topics, partitions).map_err(failed)?;
         let missing: Vec<_> =
             partitions.iter().filter(|partition| !known.contains_key(partition)).cloned().collect();
@@ -137,7 +141,8 @@ impl<C: ConsumerContext> Starts<'_, C> {
         }
         let oldest = self.topics.edges(partitions, Edge::Oldest).map_err(failed)?;
         let ends = self.ends(partitions, &known).map_err(failed)?;
-        let at = |edges: &HashMap<Partition, Offset>, partition| edges.get(partition).copied().unwrap_or_default();
+        let at =
+            |edges: &HashMap<Partition, Offset>, partition| edges.get(partition).copied().unwrap_or_default();
         let mut starts = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let (oldest, end) = (at(&oldest, partition), at(&ends, partition));
@@ -152,11 +157,15 @@ impl<C: ConsumerContext> Starts<'_, C> {
         Ok(starts)
     }
 
-    fn kept_beside(&self, partitions: &[Partition]) -> Result<HashMap<Partition, Completed>, crate::KafkaError> {
+    fn kept_beside(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<HashMap<Partition, Completed>, crate::KafkaError> {
         let name = beside(&format!("{}{}", self.options.group_prefix, self.group));
         let asker = Asker::new(self.options, self.context.clone(), Some(&name))?;
-        committed(asker.consumer(), self.topics, partitions)
-            .map_err(|source| crate::KafkaError::Unavailable { doing: "asking for the beginning of a group", source })
+        committed(asker.consumer(), self.topics, partitions).map_err(|source| {
+            crate::KafkaError::Unavailable { doing: "asking for the beginning of a group", source }
+        })
     }
 
     /// The ends, once no position lies behind them, or after some tries.

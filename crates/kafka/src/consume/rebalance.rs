@@ -89,7 +89,9 @@ impl MemberContext {
         let placed = match (partitions.is_empty(), self.consumer.get().and_then(Weak::upgrade)) {
             // Nothing came, or the consumer is being closed.
             (true, _) | (_, None) => Ok((TopicPartitionList::new(), Vec::new())),
-            (false, Some(whole)) => starts.find(&partitions).map(|found| self.place(&whole, &partitions, found)),
+            (false, Some(whole)) => {
+                starts.find(&partitions).map(|found| self.place(&whole, &partitions, found))
+            }
         };
         let (list, owned) = placed.unwrap_or_else(|error| {
             let (group, error) = (self.group.as_str(), crossdock_core::chain(&error));
@@ -121,7 +123,8 @@ impl MemberContext {
         let mut owned = Vec::with_capacity(partitions.len());
         for (partition, completed) in partitions.iter().zip(starts) {
             let name = self.topics.name(&partition.topic);
-            let Some(mut queue) = consumer.split_partition_queue(&name, crate::topics::number(partition)) else {
+            let Some(mut queue) = consumer.split_partition_queue(&name, crate::topics::number(partition))
+            else {
                 self.shared.want_rebuild();
                 continue;
             };
@@ -209,10 +212,7 @@ impl ClientContext for MemberContext {
         self.context.error(error, reason);
     }
 
-    fn generate_oauth_token(
-        &self,
-        config: Option<&str>,
-    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         self.context.generate_oauth_token(config)
     }
 }
@@ -263,4 +263,3 @@ fn wait(let_go: Option<LetGo>) {
         thread::park_timeout(left);
     }
 }
-

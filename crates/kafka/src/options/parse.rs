@@ -91,8 +91,9 @@ fn servers(address: &str, login: &mut Login) -> Result<String, OptionError> {
     let hosts = match rest.rsplit_once('@') {
         Some((credentials, hosts)) => {
             // Only the `url` crate's view of user and password is needed: hosts may be several.
-            let url = Url::parse(&format!("kafka://{credentials}@host"))
-                .map_err(|_| OptionError::address("the user or the password of the address cannot be read"))?;
+            let url = Url::parse(&format!("kafka://{credentials}@host")).map_err(|_| {
+                OptionError::address("the user or the password of the address cannot be read")
+            })?;
             login.username = Some(decoded(url.username()));
             login.password = url.password().map(decoded);
             hosts
@@ -121,12 +122,7 @@ fn decoded(text: &str) -> String {
     pairs.next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
-fn set(
-    parsed: &mut KafkaOptions,
-    login: &mut Login,
-    name: &str,
-    value: &str,
-) -> Result<(), OptionError> {
+fn set(parsed: &mut KafkaOptions, login: &mut Login, name: &str, value: &str) -> Result<(), OptionError> {
     let text = || Some(value.to_owned());
     let tls = |parsed: &mut KafkaOptions| parsed.tls.take().unwrap_or_default();
     match name {
@@ -228,8 +224,9 @@ fn number<N: TryFrom<u64>>(name: &str, value: &str, min: u64, max: u64) -> Resul
 }
 
 fn duration(name: &str, value: &str) -> Result<Duration, OptionError> {
-    let wrong =
-        || OptionError::new(name, format!("`{name}` is no duration"), "write for example `30s`, `12h` or `7d`");
+    let wrong = || {
+        OptionError::new(name, format!("`{name}` is no duration"), "write for example `30s`, `12h` or `7d`")
+    };
     let digits = value.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = value.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -288,7 +285,8 @@ mod tests {
     use super::*;
 
     fn wrong(options: &[(&str, &str)]) -> Vec<String> {
-        let errors = KafkaOptions::parse("kafka://h:1", options.iter().copied()).expect_err("something is wrong");
+        let errors =
+            KafkaOptions::parse("kafka://h:1", options.iter().copied()).expect_err("something is wrong");
         errors.into_iter().map(|error| format!("{}; {}", error.problem, error.help)).collect()
     }
 
@@ -303,12 +301,19 @@ mod tests {
 
     #[test]
     fn an_unknown_name_names_the_nearest_and_ours_says_why() {
-        assert_eq!(wrong(&[("liner.ms", "5")]), ["there is no option `liner.ms` of Kafka; did you mean `linger.ms`?"]);
+        assert_eq!(
+            wrong(&[("liner.ms", "5")]),
+            ["there is no option `liner.ms` of Kafka; did you mean `linger.ms`?"]
+        );
         assert_eq!(
             wrong(&[("acks", "1")]),
-            ["`acks` cannot be set: an event counts as published only when all replicas in sync have it; remove it"]
+            [
+                "`acks` cannot be set: an event counts as published only when all replicas in sync have it; remove it"
+            ]
         );
-        assert!(wrong(&[("linger.ms", "soon")])[0].starts_with("`linger.ms` has a value that it cannot have"));
+        assert!(
+            wrong(&[("linger.ms", "soon")])[0].starts_with("`linger.ms` has a value that it cannot have")
+        );
         assert_eq!(wrong(&[("enable.auto.commit", "true"), ("partitions", "0")]).len(), 2);
     }
 
@@ -328,7 +333,9 @@ mod tests {
         for name in names::PASSED {
             let mut config = rdkafka::ClientConfig::new();
             config.set(name, "surely-not-a-value");
-            if let Err(rdkafka::error::KafkaError::ClientConfig(code, why, _, _)) = config.create_native_config() {
+            if let Err(rdkafka::error::KafkaError::ClientConfig(code, why, _, _)) =
+                config.create_native_config()
+            {
                 assert_ne!(format!("{code:?}"), "RD_KAFKA_CONF_UNKNOWN", "{name}: {why}");
             }
         }

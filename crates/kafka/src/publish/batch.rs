@@ -90,7 +90,9 @@ impl Batch {
                 return Poll::Pending;
             }
             let answers = std::mem::take(&mut state.answers);
-            Poll::Ready(answers.into_iter().map(|answer| answer.unwrap_or(Err(PublishError::Unknown))).collect())
+            Poll::Ready(
+                answers.into_iter().map(|answer| answer.unwrap_or(Err(PublishError::Unknown))).collect(),
+            )
         })
         .await
     }

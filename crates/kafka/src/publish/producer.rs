@@ -170,10 +170,7 @@ impl ClientContext for Reports {
         self.context.error(error, reason);
     }
 
-    fn generate_oauth_token(
-        &self,
-        config: Option<&str>,
-    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         self.context.generate_oauth_token(config)
     }
 }
@@ -305,7 +302,10 @@ fn config(options: &KafkaOptions, batch_bytes: usize) -> ClientConfig {
             // librdkafka gives up no event by itself; see the module.
             ("message.timeout.ms", "0".to_owned()),
             // A request is asked for again sooner than the whole queue is given back.
-            ("request.timeout.ms", (options.publish_timeout.as_millis() / 3).clamp(1_000, 30_000).to_string()),
+            (
+                "request.timeout.ms",
+                (options.publish_timeout.as_millis() / 3).clamp(1_000, 30_000).to_string(),
+            ),
             ("socket.timeout.ms", (options.publish_timeout.as_millis() / 3).clamp(1_000, 60_000).to_string()),
             // The hash of Java's clients; events without a key are spread.
             ("partitioner", "murmur2_random".to_owned()),
