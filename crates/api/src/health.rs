@@ -6,10 +6,12 @@ use std::{
 };
 
 use axum::{extract::State, http::Uri};
+use crossdock_engine::Status;
+use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::{Answer, Api, Problem, json, problem::Kind, query};
+use crate::{Answer, Api, Problem, Worker, json, problem::Kind, query};
 
 /// How long the store may take to answer a probe.
 const STORE_WITHIN: Duration = Duration::from_secs(2);
@@ -67,8 +69,16 @@ impl Pulse {
     }
 }
 
+/// The hub at a glance, with who answers.
+#[derive(Serialize)]
+struct Glance<'a> {
+    #[serde(flatten)]
+    status: Status,
+    worker: &'a Worker,
+}
+
 /// `GET /v1/status`
 pub(crate) async fn status(State(api): State<Arc<Api>>, uri: Uri) -> Answer {
     query::none(&uri)?;
-    json::ok(&api.hub.status().await?)
+    json::ok(&Glance { status: api.hub.status().await?, worker: &api.options.worker })
 }

@@ -33,6 +33,7 @@ mod health;
 mod home;
 mod intake;
 mod moments;
+mod outbox;
 mod replay_plans;
 mod replays;
 
@@ -48,7 +49,7 @@ mod query;
 mod rate;
 mod selection;
 
-pub use options::{ApiOptions, Serves};
+pub use options::{ApiOptions, Serves, Worker};
 pub use router::router;
 pub use serve::serve;
 pub use starting::{Doors, starting};

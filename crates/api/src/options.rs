@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 /// Limits and checks of the API. The defaults suit a hub on a developer's machine and a small server alike.
@@ -18,6 +19,8 @@ pub struct ApiOptions {
     pub allowed_hosts: Vec<String>,
     /// What is served besides `/health/…`. Default everything.
     pub serves: Serves,
+    /// What is told of the worker beside its status.
+    pub worker: Worker,
     /// Events a second over all intake routes; more is answered 429. Above 0. Default none.
     pub rate: Option<f64>,
     /// Bytes of bodies in memory at a time, over all requests; more is answered 503. Default 256 MiB.
@@ -36,6 +39,19 @@ pub struct ApiOptions {
     pub drain: Duration,
     /// Cancelled by [`crate::serve`] when it begins to shut down; ends live streams.
     pub closing: CancellationToken,
+}
+
+/// Who answers, and what it works with; in words, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Worker {
+    /// Names this life of the worker among all workers.
+    pub id: String,
+    /// What it does.
+    pub roles: Vec<&'static str>,
+    /// Where state is kept, without any secret.
+    pub store: String,
+    /// What carries events, without any secret.
+    pub broker: String,
 }
 
 /// Which parts of the API a worker serves.
@@ -60,6 +76,7 @@ impl Default for ApiOptions {
             token: None,
             allowed_hosts: Vec::new(),
             serves: Serves::default(),
+            worker: Worker::default(),
             rate: None,
             bodies_bytes_max: 256 << 20,
             connections_max: 4096,

@@ -18,7 +18,7 @@ use crate::{
     budget::Budget,
     connections, dead_letters, events, failure_groups, flows, front,
     health::{self, Pulse},
-    home, intake, moments,
+    home, intake, moments, outbox,
     problem::Kind,
     problem::shown,
     rate::Rate,
@@ -67,6 +67,7 @@ pub fn router(hub: Arc<Hub>, envelope: Arc<dyn Envelope>, options: ApiOptions) -
 fn resources() -> Router<Arc<Api>> {
     Router::new()
         .route("/status", get(health::status))
+        .route("/outbox", get(outbox::show))
         .route("/flows", get(flows::list))
         .route("/connections", get(connections::list))
         .route("/connections/{name}", get(connections::show).patch(connections::change))

@@ -4,8 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use crossdock_core::{
-    Attempt, Class, ConnectionName, DeadLetter, Fault, FlowName, GroupId, LetterState, MappedRequest,
-    Position, Settlement, Settlements, Topic,
+    Act, Attempt, Class, ConnectionName, DeadLetter, Fault, FlowName, GroupId, LetterState, MappedRequest,
+    NewReplay, Position, Replays as _, Selection, Settlement, Settlements, Topic,
 };
 use jiff::Timestamp;
 use reqwest::Method;
@@ -278,7 +278,7 @@ async fn an_act_needs_a_selection_and_a_reason() {
 #[tokio::test]
 async fn a_replay_is_made_shown_and_changed() {
     let server = with_letters().await;
-    // So slow that the second one waits; the first is given back, since the hub of these tests has no flow.
+    // The hub of these tests has no flow: what it is to send is given back at once.
     let body = json!({ "selection": { "groups": ["g1"] }, "rate": 0.001, "reason": "mended" });
     let made = server.post("/v1/replays", &body).await;
     let id = made.json()["id"].as_str().unwrap().to_owned();
@@ -287,6 +287,11 @@ async fn a_replay_is_made_shown_and_changed() {
     assert_eq!((&made.json()["total"], &made.json()["rate"]), (&json!(2), &json!(0.001)));
     assert_eq!(server.get(&path).await.json()["reason"], "mended");
     assert_eq!(ids(&server.get("/v1/replays").await), [id]);
+    // One that another worker feeds.
+    let selection = Selection { groups: vec![GroupId::from("g2".to_owned())], ..Selection::default() };
+    let act = Act { actor: "ana".to_owned(), reason: "mended".to_owned() };
+    let running = server.store.memory.create(NewReplay { selection, rate: Some(1.0), act }).await.unwrap();
+    let path = format!("/v1/replays/{}", running.id);
     let change = async |body: Value| server.send(Method::PATCH, &path, &body).await;
     assert_eq!(change(json!({ "state": "paused", "reason": "wait" })).await.json()["state"], "paused");
     assert_eq!(change(json!({ "rate": 5, "reason": "faster" })).await.json()["rate"], 5.0);
