@@ -7,7 +7,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context as TaskContext, Poll, Wake, Waker},
+    task::{Context as TaskContext, Wake, Waker},
     thread::{self, Thread},
     time::{Duration, Instant},
 };
@@ -254,7 +254,7 @@ fn wait(let_go: Option<LetGo>) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let (mut let_go, until) = (pin!(let_go), Instant::now() + LET_GO_MAX);
     // A revocation that is dropped lets go as well.
-    while let Poll::Pending = let_go.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
+    while let_go.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             tracing::warn!(target: "crossdock_kafka", "partitions were taken away before their work had stopped");

@@ -9,12 +9,16 @@ use std::{
 
 use crossdock_core::{Event, PublishError, Published, Topic};
 
+use crate::record;
+
 type Answer = Result<Published, PublishError>;
 
 /// One call of `publish`.
 pub(crate) struct Batch {
     pub(crate) topic: Topic,
     pub(crate) events: Vec<Event>,
+    /// What its records weigh.
+    pub(crate) bytes: usize,
     pub(crate) since: Instant,
     state: Mutex<State>,
 }
@@ -31,10 +35,16 @@ struct State {
 
 impl Batch {
     pub(crate) fn new(topic: &Topic, events: Vec<Event>) -> Arc<Self> {
-        let missing = events.len();
+        let (missing, bytes) = (events.len(), events.iter().map(record::bytes).sum());
         let answers = std::iter::repeat_with(|| None).take(missing).collect();
         let state = State { answers, missing, waker: None, collected: false, owed: false };
-        Arc::new(Self { topic: topic.clone(), events, since: Instant::now(), state: Mutex::new(state) })
+        Arc::new(Self {
+            topic: topic.clone(),
+            events,
+            bytes,
+            since: Instant::now(),
+            state: Mutex::new(state),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -13,6 +13,9 @@ use super::Batch;
 /// How long the line stays closed after a failure, at least: long enough for whoever publishes page by page to see it.
 const CLOSED_MIN: Duration = Duration::from_millis(250);
 
+/// What waits here, at most, in bytes of records; a batch that finds nothing before it is always taken.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
 /// The waiting batches.
 #[derive(Default)]
 pub(crate) struct Line {
@@ -23,10 +26,11 @@ pub(crate) struct Line {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arc<Batch>>,
+    waiting_bytes: usize,
     /// Callers that have not collected what was given back to them.
     owed: usize,
     /// Why and until when nothing is taken, after a failure.
-    broken: Option<(String, Instant)>,
+    broken: Option<(PublishError, Instant)>,
     /// Until when what is on its way may take, once no batch is taken any more.
     closed: Option<Instant>,
 }
@@ -70,12 +74,19 @@ impl Line {
         if state.closed.is_some() {
             return Some(PublishError::Unavailable("the broker is closed".to_owned()));
         }
-        if let Some((why, until)) = &state.broken {
+        if let Some((error, until)) = &state.broken {
             if state.owed > 0 || Instant::now() < *until {
-                return Some(PublishError::Unavailable(why.clone()));
+                return Some(error.clone());
             }
             state.broken = None;
         }
+        if state.waiting_bytes > 0 && state.waiting_bytes + batch.bytes > WAITING_BYTES_MAX {
+            // Nothing may overtake this batch either.
+            state.owed += usize::from(batch.owe());
+            state.broken = Some((PublishError::Busy, Instant::now() + CLOSED_MIN));
+            return Some(PublishError::Busy);
+        }
+        state.waiting_bytes += batch.bytes;
         state.waiting.push_back(batch.clone());
         self.changed.notify_one();
         None
@@ -87,6 +98,7 @@ impl Line {
         let mut state = self.state();
         loop {
             if let Some(batch) = state.waiting.pop_front() {
+                state.waiting_bytes -= batch.bytes;
                 return Next::Batch(batch);
             }
             if let Some(until) = state.closed {
@@ -103,14 +115,15 @@ impl Line {
     /// Closes the line for a failure that gives back all of `in_flight`, before any of them is answered, and gives back what
     /// waits here.
     pub(crate) fn break_off(&self, why: &str, in_flight: &[Arc<Batch>]) {
+        let error = PublishError::Unavailable(why.to_owned());
         let waiting = {
             let mut state = self.state();
             let waiting = std::mem::take(&mut state.waiting);
+            state.waiting_bytes = 0;
             state.owed += in_flight.iter().chain(&waiting).filter(|batch| batch.owe()).count();
-            state.broken = Some((why.to_owned(), Instant::now() + CLOSED_MIN));
+            state.broken = Some((error.clone(), Instant::now() + CLOSED_MIN));
             waiting
         };
-        let error = PublishError::Unavailable(why.to_owned());
         waiting.iter().for_each(|batch| batch.answer_rest(&error));
     }
 
@@ -129,6 +142,10 @@ mod tests {
     use super::*;
 
     fn batch() -> Arc<Batch> {
+        batch_of(0)
+    }
+
+    fn batch_of(bytes: usize) -> Arc<Batch> {
         let event = crossdock_core::Event {
             id: "1".to_owned(),
             source: "/s".to_owned(),
@@ -139,7 +156,7 @@ mod tests {
             schema: None,
             key: None,
             extensions: Vec::new(),
-            data: bytes::Bytes::new(),
+            data: bytes::Bytes::from(vec![0; bytes]),
         };
         Batch::new(&Topic::new("orders").expect("a name"), vec![event])
     }
@@ -161,5 +178,23 @@ mod tests {
         drop(first);
         let mut later = Box::pin(line.publish(batch()));
         assert!((&mut later).now_or_never().is_none(), "it is taken now");
+    }
+
+    #[test]
+    fn more_than_fits_is_refused_and_not_overtaken() {
+        let line = Line::default();
+        let mut taken = Box::pin(line.publish(batch_of(WAITING_BYTES_MAX)));
+        assert!((&mut taken).now_or_never().is_none());
+        let full = batch_of(1);
+        assert_eq!(line.queue(&full), Some(PublishError::Busy));
+        assert!(matches!(line.next(Duration::ZERO), Next::Batch(_)));
+        std::thread::sleep(CLOSED_MIN);
+        assert_eq!(
+            line.queue(&batch()),
+            Some(PublishError::Busy),
+            "the caller of the full one does not know yet"
+        );
+        drop(Collected(&line, full));
+        assert_eq!(line.queue(&batch()), None);
     }
 }
