@@ -87,8 +87,10 @@ pub enum Published {
 /// were taken. The transport never tries again on its own behalf.
 #[async_trait]
 pub trait Broker: Send + Sync {
-    /// Publishes events, in order, and answers for each one. An empty batch is answered by an empty list. The refusals of
-    /// one call keep the order of keys as [`crate::Outbox::append`] says.
+    /// Publishes events, in order, and answers for each one. An empty batch is answered by an empty list. Calls publish in the
+    /// order in which their futures were polled for the first time, also while earlier ones still wait. Refusals keep the
+    /// order of keys: once an event was refused in a way that may pass ([`PublishError::Busy`], `Unavailable`, `Unknown`), no
+    /// later one of its key is taken, be it of this call or of one that is under way at that moment.
     async fn publish(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>>;
 
     /// Joins the group on these topics. A group that is new misses nothing that is published after its first

@@ -9,15 +9,27 @@ use crate::{
     flow::Flow,
     hub::Hub,
     limit::within,
-    status::{ConnectionStatus, FlowStatus, Status},
+    relay::Watch,
+    status::{ConnectionStatus, FlowStatus, RelayRole, RelayStatus, Status},
 };
+
+/// What is wrong with the outbox, whoever reads it.
+fn relay_problem(relay: &RelayStatus) -> Option<String> {
+    match relay.outbox.refused {
+        0 => None,
+        refused => Some(format!(
+            "{refused} events of the outbox were refused for good by the broker: `crossdock outbox status` tells why"
+        )),
+    }
+}
 
 impl Hub {
     /// The hub at a glance.
     pub async fn status(&self) -> Result<Status, StoreError> {
-        let flows = self.flows().await?;
+        let (flows, relay) = tokio::try_join!(self.flows(), self.relay_status())?;
         let sum = |count: fn(&FlowStatus) -> u64| flows.iter().map(count).sum();
-        let problems = self.problems();
+        let mut problems = self.problems();
+        problems.extend(relay.as_ref().and_then(relay_problem));
         let state = match (self.is_stopping(), problems.is_empty()) {
             (true, _) => "stopping",
             (false, true) => "running",
@@ -34,13 +46,24 @@ impl Hub {
             pending: sum(|flow| flow.pending),
             held: sum(|flow| flow.held),
             dead: sum(|flow| flow.dead),
+            relay,
             problems,
         })
+    }
+
+    /// What this worker has to do with the relay, and how far that is.
+    async fn relay_status(&self) -> Result<Option<RelayStatus>, StoreError> {
+        let Some(outbox) = &self.stores.outbox_log else { return Ok(None) };
+        let outbox = within("asking how far the outbox is", outbox.status()).await?;
+        let watch = self.relay.as_deref();
+        let role = watch.map_or(RelayRole::None, Watch::role);
+        Ok(Some(RelayStatus { role, relayed: watch.map_or(0, Watch::relayed), outbox }))
     }
 
     /// What is wrong, each with what mends it.
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = self.intake.last_failure().into_iter().collect();
+        problems.extend(self.relay.as_deref().and_then(Watch::problem));
         problems.extend(
             self.ended()
                 .into_iter()

@@ -8,7 +8,7 @@ use std::{
 
 use crossdock_core::{
     Act, Broker, Clock, ConnectionName, ConnectionState, DeadLetters, Event, FlowName, Inbound, NewReplay,
-    PublishError, Published, Replay, StoreError,
+    OutboxLog, PublishError, Published, Replay, StoreError,
 };
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use crate::{
     intake::{Answer, Intake, IntakeError},
     limit::within,
     plan::Plan,
+    relay::{Relay, Watch},
     replay::Replayer,
     roles::Roles,
     runner::{Dispatchers, Runner, subscribe},
@@ -34,6 +35,18 @@ use crate::{
 /// How many moments a slow receiver may be behind before it misses some.
 const MOMENTS: usize = 1024;
 
+/// Starts the relay.
+fn relay(
+    outbox: Arc<dyn OutboxLog>,
+    broker: &Arc<dyn Broker>,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> (Arc<Watch>, JoinHandle<()>) {
+    let watch = Arc::new(Watch::new(clock.clone()));
+    let relay = Relay { outbox, broker: broker.clone(), watch: watch.clone(), stop: stop.clone() };
+    (watch, tokio::spawn(relay.run()))
+}
+
 /// A running hub. Dropping it stops nothing: call [`Hub::stop`].
 pub struct Hub {
     pub(crate) plan: Arc<Plan>,
@@ -43,9 +56,12 @@ pub struct Hub {
     pub(crate) gates: HashMap<ConnectionName, Arc<Gate>>,
     pub(crate) flows: Vec<Arc<Flow>>,
     pub(crate) intake: Intake,
+    /// What the relay tells of itself; none if this worker has none.
+    pub(crate) relay: Option<Arc<Watch>>,
     replayer: Arc<Replayer>,
     moments: broadcast::Sender<Moment>,
     runners: Mutex<Vec<(FlowName, JoinHandle<()>)>>,
+    relaying: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
 }
 
@@ -87,6 +103,8 @@ impl Hub {
         let runners = Mutex::new(delivered.iter().zip(subscriptions).map(run).collect());
         let intake = Intake::new(&plan, &gates, &stores, &clock, &moments, (roles.ingest, stop.clone()));
         let started_at = clock.now();
+        let outbox = stores.outbox_log.clone().filter(|_| roles.relay);
+        let (relay, relaying) = outbox.map(|outbox| relay(outbox, &broker, &clock, &stop)).unzip();
         Ok(Arc::new(Self {
             plan,
             broker,
@@ -95,9 +113,11 @@ impl Hub {
             gates,
             flows,
             intake,
+            relay,
             replayer,
             moments,
             runners,
+            relaying: Mutex::new(relaying),
             stop,
         }))
     }
@@ -191,8 +211,13 @@ impl Hub {
     pub async fn stop(&self, within: Duration) -> bool {
         self.stop.cancel();
         let mut runners = std::mem::take(&mut *self.runners());
-        let ends = join_all(runners.iter_mut().map(|(_, task)| task));
+        let mut relaying = self.relaying.lock().expect("no holder of this lock panics").take();
+        let ends = join_all(runners.iter_mut().map(|(_, task)| task).chain(&mut relaying));
         let ended = timeout(within, ends).await;
+        if let Some(relaying) = relaying {
+            // It gives up by itself before that; what it had not advanced comes again.
+            relaying.abort();
+        }
         for (flow, task) in runners.into_iter().filter(|(_, task)| !task.is_finished()) {
             task.abort();
             if task.await.is_err_and(|error| error.is_panic()) {

@@ -1,6 +1,8 @@
 //! What the engine tells about itself, with the field names of the API.
 
-use crossdock_core::{Attempt, ConnectionName, ConnectionState, FlowName, GroupLag, Outcome, Topic};
+use crossdock_core::{
+    Attempt, ConnectionName, ConnectionState, FlowName, GroupLag, OutboxStatus, Outcome, Topic,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -27,8 +29,46 @@ pub struct Status {
     pub held: u64,
     /// Open dead letters.
     pub dead: u64,
+    /// How far the outbox is on its way to the broker; none where the outbox is the broker's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayStatus>,
     /// What is wrong, each with the command or the change that mends it.
     pub problems: Vec<String>,
+}
+
+/// What the relay of a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayRole {
+    /// It reads the outbox.
+    Reading,
+    /// It would, if nobody else did.
+    StandingBy,
+    /// Relaying is not among the roles of the worker.
+    None,
+}
+
+impl RelayRole {
+    /// The name in API and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::StandingBy => "standing_by",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The relay at a glance: what this worker has to do with it, and how far it is, whoever runs it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RelayStatus {
+    /// What this worker does.
+    pub role: RelayRole,
+    /// Events that this worker has moved since the start.
+    pub relayed: u64,
+    /// How far the outbox is.
+    #[serde(flatten)]
+    pub outbox: OutboxStatus,
 }
 
 /// A flow at a glance.

@@ -2,6 +2,8 @@
 //! none, and every run is the same.
 
 mod gate;
+mod line;
+mod relay;
 mod replays;
 mod retries;
 mod rig;
