@@ -27,10 +27,50 @@ pub enum KafkaError {
     Thread(#[from] std::io::Error),
 }
 
+impl KafkaError {
+    /// Whether somebody must change something first: waiting for a cluster that is away would not help.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => false,
+            Self::Topics(findings) => findings.iter().any(is_final),
+            Self::Options(_) | Self::Client(_) | Self::Thread(_) => true,
+        }
+    }
+}
+
+/// A cluster that does not answer may come back, and so may the leader of a partition; it will not change its mind about a
+/// login or a certificate.
+fn is_final(finding: &Finding) -> bool {
+    let says = |words: &str| finding.detail.contains(words);
+    match finding.subject.as_str() {
+        "broker" => says("uthentication") || says("certificate verify failed"),
+        _ => !says("have no leader"),
+    }
+}
+
 /// The same for who uses the port.
 pub(crate) fn unavailable(
     doing: &'static str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> BrokerError {
     BrokerError::Unavailable { doing, source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_come_back_is_told_from_what_somebody_must_change() {
+        let of = |subject: &str, detail: &str| {
+            KafkaError::Topics(vec![Finding::error(subject, detail, "x")]).is_final()
+        };
+        assert!(!of(
+            "broker",
+            "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused"
+        ));
+        assert!(!of("topic `a`", "2 of its partitions have no leader"));
+        assert!(of("broker", "SASL authentication error: Authentication failed"));
+        assert!(of("topic `a`", "this login may not see it"));
+    }
 }
