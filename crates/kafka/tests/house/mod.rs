@@ -1,6 +1,8 @@
 //! What the tests of this crate share: a Kafka of their own names on the shared server.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub mod proxy;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
