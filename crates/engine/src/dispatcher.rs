@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -60,6 +60,14 @@ pub(crate) struct Handle {
     pub(crate) inbox: mpsc::Sender<Command>,
     /// Set while the router holds a batch back; the dispatcher then says when it has room.
     pub(crate) blocked: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// How often anything has happened: a call began or came back, something was written or left out.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
 }
 
 /// Owns one partition in one flow.
@@ -70,6 +78,7 @@ pub(crate) struct Dispatcher {
     stores: Stores,
     inbox: mpsc::Receiver<Command>,
     blocked: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
     room: mpsc::UnboundedSender<Partition>,
     lanes: Lanes<Work>,
     attempts: FuturesUnordered<BoxFuture<'static, (KeyHash, Attempted)>>,
@@ -101,7 +110,8 @@ impl Dispatcher {
         }
         let (sender, inbox) = mpsc::channel(2);
         let blocked = Arc::new(AtomicBool::new(false));
-        let handle = Handle { inbox: sender, blocked: blocked.clone() };
+        let steps = Arc::new(AtomicU64::new(0));
+        let handle = Handle { inbox: sender, blocked: blocked.clone(), steps: steps.clone() };
         let reload = Reload::new(stores.held.clone(), flow.clone(), partition.clone());
         let dispatcher = Self {
             flow,
@@ -110,6 +120,7 @@ impl Dispatcher {
             stores,
             inbox,
             blocked,
+            steps,
             room,
             lanes,
             attempts: FuturesUnordered::new(),
@@ -209,6 +220,7 @@ impl Dispatcher {
         match self.flow.admit(&delivery.event) {
             Admission::Skip => {
                 count(&self.flow.counters.filtered);
+                count(&self.steps);
                 delivery.complete();
             }
             Admission::Take(key) => self.push(Work::from_broker(delivery, key, None)),
@@ -278,11 +290,13 @@ impl Dispatcher {
     }
 
     fn launch(&mut self, key: KeyHash, work: Work, permit: Permit) {
+        count(&self.steps);
         let attempt = attempt(self.flow.clone(), work, permit);
         self.attempts.push(attempt.map(move |attempted| (key, attempted)).boxed());
     }
 
     fn attempted(&mut self, key: KeyHash, attempted: Attempted) {
+        count(&self.steps);
         let mut decided = decide(&self.flow, attempted, rand::random());
         let throttle = match decided.decision {
             Decision::Throttle(wait) => Some(wait),
@@ -400,6 +414,7 @@ impl Dispatcher {
     }
 
     fn written(&mut self, written: Vec<(After, Settled)>) {
+        count(&self.steps);
         for (after, settled) in written {
             match after {
                 After::Kept => {}

@@ -4,7 +4,10 @@
 //! dead-lettered. What follows from each answer is in [`crate::standing`].
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -67,6 +70,8 @@ pub(crate) struct Gate {
     state: Mutex<State>,
     /// The state that the store has; none if that is not known. Held while it is written, so that writes keep their order.
     saved: AsyncMutex<Option<ConnectionState>>,
+    /// Counts the beginnings and the ends of writes.
+    writes: AtomicU64,
     changed: Notify,
     clock: Arc<dyn Clock>,
     store: Arc<dyn Connections>,
@@ -110,7 +115,8 @@ impl Gate {
         };
         let slots = Arc::new(Semaphore::new(plan.concurrency));
         let (state, saved) = (Mutex::new(state), AsyncMutex::new(Some(shown)));
-        Self { plan, slots, state, saved, changed: Notify::new(), clock, store, moments }
+        let (writes, changed) = (AtomicU64::new(0), Notify::new());
+        Self { plan, slots, state, saved, writes, changed, clock, store, moments }
     }
 
     /// A permit, if there is one at this moment.
@@ -205,8 +211,7 @@ impl Gate {
             detail: paused.then(|| format!("{}: {}", act.actor, act.reason)),
             since: self.clock.now(),
         };
-        let save = within("saving the state of a connection", self.store.save(&stored, Some(act)));
-        if let Err(error) = save.await {
+        if let Err(error) = self.write(&stored, Some(act)).await {
             // It may have happened. What holds goes on to hold, so that is what the store must have.
             *saved = None;
             self.save_later(&mut self.lock());
@@ -223,6 +228,34 @@ impl Gate {
         drop(state);
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    async fn write(&self, stored: &StoredConnection, act: Option<&Act>) -> Result<(), StoreError> {
+        self.writes.fetch_add(1, Ordering::AcqRel);
+        let saved = within("saving the state of a connection", self.store.save(stored, act)).await;
+        self.writes.fetch_add(1, Ordering::AcqRel);
+        saved
+    }
+
+    /// Tells whether this worker has written in between: what was read of the store then may be older than that.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    /// Takes over what another worker has written. `writes` was asked before the store was read.
+    pub(crate) fn follow(self: &Arc<Self>, stored: &StoredConnection, writes: u64) {
+        // Locked: we are writing ourselves, or are about to.
+        let Ok(mut saved) = self.saved.try_lock() else { return };
+        if saved.is_none_or(|known| known == stored.state) || self.writes() != writes {
+            return;
+        }
+        *saved = Some(stored.state);
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.standing.follow(stored.state, now);
+        self.changed_to(&mut state, stored.clone(), now);
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// The connection at a glance.
@@ -303,7 +336,7 @@ impl Gate {
         loop {
             let mut saved = self.saved.lock().await;
             let Some(stored) = self.to_be_saved(*saved) else { return };
-            match within("saving the state of a connection", self.store.save(&stored, None)).await {
+            match self.write(&stored, None).await {
                 Ok(()) => {
                     *saved = Some(stored.state);
                     continue;

@@ -64,6 +64,7 @@ impl Hub {
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<_> = self.intake.last_failure().into_iter().collect();
         problems.extend(self.relay.as_deref().and_then(Watch::problem));
+        problems.extend(self.stalled());
         problems.extend(
             self.ended()
                 .into_iter()

@@ -23,10 +23,12 @@ use crate::{
     intake::{Answer, Intake, IntakeError},
     limit::within,
     plan::Plan,
+    progress::{Progress, Watching},
     relay::{Relay, Watch},
     replay::Replayer,
     roles::Roles,
     runner::{Dispatchers, Runner, subscribe},
+    sharing::Sharing,
     status::{ConnectionStatus, Moment},
     stores::Stores,
     wiring::{StartError, flows, gates},
@@ -58,6 +60,7 @@ pub struct Hub {
     pub(crate) intake: Intake,
     /// What the relay tells of itself; none if this worker has none.
     pub(crate) relay: Option<Arc<Watch>>,
+    pub(crate) progress: Arc<Progress>,
     replayer: Arc<Replayer>,
     moments: broadcast::Sender<Moment>,
     runners: Mutex<Vec<(FlowName, JoinHandle<()>)>>,
@@ -103,6 +106,20 @@ impl Hub {
         let runners = Mutex::new(delivered.iter().zip(subscriptions).map(run).collect());
         let intake = Intake::new(&plan, &gates, &stores, &clock, &moments, (roles.ingest, stop.clone()));
         let started_at = clock.now();
+        if stores.shared {
+            let (connections, gates) = (stores.connections.clone(), gates.clone());
+            let replayer = roles.deliver.then(|| replayer.clone());
+            tokio::spawn(Sharing { connections, gates, replayer, stop: stop.clone() }.run());
+        }
+        let progress = Arc::new(Progress::default());
+        let watching = Watching {
+            flows: delivered.to_vec(),
+            broker: broker.clone(),
+            dispatchers: dispatchers.clone(),
+            alone: !stores.shared,
+            stop: stop.clone(),
+        };
+        tokio::spawn(watching.run(progress.clone()));
         let outbox = stores.outbox_log.clone().filter(|_| roles.relay);
         let (relay, relaying) = outbox.map(|outbox| relay(outbox, &broker, &clock, &stop)).unzip();
         Ok(Arc::new(Self {
@@ -114,6 +131,7 @@ impl Hub {
             flows,
             intake,
             relay,
+            progress,
             replayer,
             moments,
             runners,
@@ -237,6 +255,12 @@ impl Hub {
 
     fn runners(&self) -> MutexGuard<'_, Vec<(FlowName, JoinHandle<()>)>> {
         self.runners.lock().expect("no holder of this lock panics")
+    }
+
+    /// What stands still although nothing keeps it, for people: partitions with events that wait, whose connection is `ok`, and
+    /// of which nothing was tried or written for a minute. Empty as long as work progresses.
+    pub fn stalled(&self) -> Vec<String> {
+        self.progress.stalled()
     }
 
     /// Whether the hub has stopped taking events in.

@@ -28,9 +28,11 @@ mod feed;
 mod intake;
 mod job;
 mod pace;
+mod progress;
 mod relay;
 mod replay;
 mod runner;
+mod sharing;
 mod testing;
 
 mod dispatcher;

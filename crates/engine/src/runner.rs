@@ -15,7 +15,8 @@ use crossdock_core::{
 use futures::FutureExt;
 use tokio::{
     sync::{mpsc, watch},
-    time::Instant,
+    task::JoinSet,
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -33,6 +34,10 @@ const AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How long a broker may take to let a flow join its topics: it may have to make them.
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(60);
+
+/// How long calls that are out may take once their partition is taken away, and once the hub stops: that ends it earlier.
+const LET_GO_MAX: Duration = Duration::from_secs(10);
+const STOP_MAX: Duration = Duration::from_secs(3600);
 
 /// The dispatchers of this process, for those who bring them work from elsewhere (replays).
 #[derive(Default)]
@@ -147,12 +152,23 @@ impl Runner {
         let (ended, mut has_ended) = mpsc::unbounded_channel();
         let voices = Voices { room, ended };
         let mut owned = HashMap::new();
+        let mut leaving = JoinSet::new();
         let result = loop {
             tokio::select! {
                 signal = subscription.next() => match signal {
-                    Ok(signal) => self.signal(signal, subscription.as_mut(), &mut owned, &voices).await,
+                    Ok(Signal::Revoked(revocation)) => {
+                        let tasks = self.release(&revocation.partitions, &mut owned);
+                        let flow = self.flow.plan.name.clone();
+                        leaving.spawn(async move {
+                            finish(&flow, tasks, LET_GO_MAX).await;
+                            revocation.done();
+                        });
+                    }
+                    Ok(Signal::Assigned(partitions)) => self.take_over(partitions, &mut owned, &voices).await,
+                    Ok(Signal::Batch(batch)) => route(batch, subscription.as_mut(), &mut owned),
                     Err(error) => break Err(error),
                 },
+                Some(_) = leaving.join_next(), if !leaving.is_empty() => {}
                 // A new subscription takes everything over anew, if the broker still gives it to us; nothing that was not
                 // settled is lost.
                 Some((partition, why)) = has_ended.recv() => break Err(ended_badly(&partition, why)),
@@ -161,30 +177,22 @@ impl Runner {
             }
         };
         let partitions: Vec<_> = owned.keys().cloned().collect();
-        self.release(&partitions, &mut owned).await;
+        let limit = if self.stop.is_cancelled() { STOP_MAX } else { LET_GO_MAX };
+        finish(&self.flow.plan.name, self.release(&partitions, &mut owned), limit).await;
+        while leaving.join_next().await.is_some() {}
         result
     }
 
-    async fn signal(
+    async fn take_over(
         &self,
-        signal: Signal,
-        subscription: &mut dyn Subscription,
+        partitions: Vec<Partition>,
         owned: &mut HashMap<Partition, Owned>,
         voices: &Voices,
     ) {
-        match signal {
-            Signal::Assigned(partitions) => {
-                for partition in partitions {
-                    // None: the hub stops.
-                    let Some(ours) = self.adopt(partition.clone(), voices).await else { return };
-                    owned.insert(partition, ours);
-                }
-            }
-            Signal::Batch(batch) => route(batch, subscription, owned),
-            Signal::Revoked(revocation) => {
-                self.release(&revocation.partitions, owned).await;
-                revocation.done();
-            }
+        for partition in partitions {
+            // None: the hub stops.
+            let Some(ours) = self.adopt(partition.clone(), voices).await else { return };
+            owned.insert(partition, ours);
         }
     }
 
@@ -212,7 +220,12 @@ impl Runner {
         }
     }
 
-    async fn release(&self, partitions: &[Partition], owned: &mut HashMap<Partition, Owned>) {
+    /// Tells the dispatchers of partitions to come to an end; nothing is handed to them any more.
+    fn release(
+        &self,
+        partitions: &[Partition],
+        owned: &mut HashMap<Partition, Owned>,
+    ) -> Vec<AbortOnDropHandle<()>> {
         let mut tasks = Vec::new();
         for partition in partitions {
             if let Some(ours) = owned.remove(partition) {
@@ -221,11 +234,7 @@ impl Runner {
                 tasks.push(ours.task);
             }
         }
-        for task in tasks {
-            if let Err(error) = task.await {
-                tracing::error!(flow = %self.flow.plan.name, error = chain(&error), "a dispatcher ended badly");
-            }
-        }
+        tasks
     }
 
     fn unblock(
@@ -237,6 +246,21 @@ impl Runner {
         let Some(batch) = owned.get_mut(partition).and_then(|ours| ours.stash.take()) else { return };
         subscription.resume(partition);
         route(batch, subscription, owned);
+    }
+}
+
+/// Waits until dispatchers have finished what is out, for a while. What has not finished by then is dropped: it comes again to
+/// the next owner, and what it still writes is refused.
+async fn finish(flow: &FlowName, tasks: Vec<AbortOnDropHandle<()>>, limit: Duration) {
+    let until = Instant::now() + limit;
+    for task in tasks {
+        match timeout_at(until, task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%flow, error = chain(&error), "a dispatcher ended badly"),
+            Err(_) => {
+                tracing::warn!(%flow, "a partition is let go with calls that are still out; they come again")
+            }
+        }
     }
 }
 

@@ -185,6 +185,20 @@ impl Standing {
         }
     }
 
+    /// Takes over a state that another worker has come to: one that is kept.
+    pub(crate) fn follow(&mut self, kept: ConnectionState, now: Timestamp) {
+        self.resume();
+        match kept {
+            ConnectionState::Paused => self.pause(),
+            ConnectionState::NeedsAuth => {
+                self.auth_faults = AUTH_FAULTS_MAX;
+                // The other worker probes too; whichever succeeds opens both.
+                self.probe = Some((later(now, PROBE_WAIT), PROBE_WAIT));
+            }
+            ConnectionState::Ok | ConnectionState::Throttled | ConnectionState::CircuitOpen => {}
+        }
+    }
+
     /// The state as it is shown.
     pub(crate) fn shown(&self, now: Timestamp) -> ConnectionState {
         if self.paused {
