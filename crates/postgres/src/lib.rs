@@ -21,9 +21,13 @@ mod open;
 mod options;
 mod outbox;
 mod pool;
+mod publish;
 
 pub use errors::{Failure, within};
 pub use migrate::{MigrateError, Migrated};
 pub use open::{OpenError, Postgres};
 pub use options::{OptionError, PostgresOptions};
+#[doc(hidden)]
+pub use outbox::Reading;
 pub use pool::Purpose;
+pub use publish::{OutboxMessage, publish};

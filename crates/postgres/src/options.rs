@@ -2,11 +2,13 @@
 
 mod parse;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crossdock_core::Topic;
+use crossdock_core::{Clock, SystemClock, Topic};
 pub use parse::OptionError;
 use sqlx::postgres::PgConnectOptions;
+
+use crate::outbox::Reading;
 
 /// Everything that a [`crate::Postgres`] is opened with. `Debug` shows no secret.
 #[derive(Clone)]
@@ -32,12 +34,21 @@ pub struct PostgresOptions {
     pub dedupe_window: Duration,
     /// How long events stay in the outbox once they are in the broker. Default 7 days.
     pub retention: Duration,
+    /// How long replayed and discarded dead letters are kept; open ones are never dropped. Default 30 days.
+    pub dead_letter_retention: Duration,
+    /// The time of what people see and of due times; leases and rates have the database's. Default the machine's clock.
+    pub clock: Arc<dyn Clock>,
     /// The CloudEvents source of rows that name none. Default `/outbox/` and the name of the database.
     pub source: String,
     /// How long the reader of the outbox stays in office without a word. Default 10 s.
     pub lease: Duration,
     /// Rows of one partition of the outbox, at least. Default 1,000,000.
     pub partition_rows: u64,
+    /// How this worker is named as the reader of the outbox. Default the application's name and the number of the process.
+    pub worker: String,
+    /// How missing numbers are treated. For tests of the tests.
+    #[doc(hidden)]
+    pub reading: Reading,
 }
 
 impl PostgresOptions {
@@ -90,9 +101,13 @@ impl PostgresOptions {
             waiting_events_max: 10_000_000,
             dedupe_window: Duration::from_secs(7 * 24 * 60 * 60),
             retention: Duration::from_secs(7 * 24 * 60 * 60),
+            dead_letter_retention: Duration::from_secs(30 * 24 * 60 * 60),
+            clock: Arc::new(SystemClock),
             source: String::new(),
             lease: Duration::from_secs(10),
             partition_rows: 1_000_000,
+            worker: format!("crossdock-{}", std::process::id()),
+            reading: Reading::default(),
         };
         options.source = format!("/outbox/{}", options.database());
         options

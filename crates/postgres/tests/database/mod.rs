@@ -46,6 +46,17 @@ impl Database {
         postgres
     }
 
+    /// Ends the connections to it whose application's name is like this.
+    pub async fn terminate(&self, like: &str) {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name LIKE $1";
+        sqlx::query(end)
+            .bind(like)
+            .execute(&mut self.connect().await)
+            .await
+            .expect("a superuser may end them");
+    }
+
     /// A connection of its own, as an application has one.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url()).await.expect("the database lets us in")

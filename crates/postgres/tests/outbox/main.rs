@@ -3,4 +3,7 @@
 #[path = "../database/mod.rs"]
 mod database;
 
+mod conformance;
+mod ledger;
 mod schema;
+mod trial;
