@@ -18,6 +18,10 @@ use crossdock_core::{Broker, Checkpoints, Event, FlowName, Group, Signal, StoreE
 use crossdock_kafka::{Kafka, KafkaOptions, TopicShape};
 use futures::{StreamExt, stream::FuturesOrdered};
 
+// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PAGE: usize = 5_000;
 const IN_FLIGHT: usize = 3;
 const KEYS: usize = 10_000;

@@ -277,11 +277,11 @@ impl Inner {
         }
         let (event, batch) = (self.options.record_bytes_max(), BATCH_BYTES);
         match number("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok()) {
-            Some(bytes) if bytes < event => findings.push(Finding::error(
+            // Events that do not fit are refused one by one, and told of.
+            Some(bytes) if bytes < event => findings.push(Finding::warning(
                 about.clone(),
                 format!(
-                    "it takes records of {bytes} bytes, and the hub takes events of {} with attributes",
-                    event
+                    "it takes records of {bytes} bytes, and the hub takes events of {event} with attributes"
                 ),
                 format!("set its max.message.bytes to {} or more, or lower `limits.body`", event.max(batch)),
             )),

@@ -37,7 +37,9 @@ impl Asker {
         context: Context,
         group: Option<&str>,
     ) -> Result<Self, crate::KafkaError> {
-        let mut config: ClientConfig = client::config(options, &[("enable.auto.commit", "false".to_owned())]);
+        let session = options.session_timeout.as_millis().to_string();
+        let own = [("enable.auto.commit", "false".to_owned()), ("session.timeout.ms", session)];
+        let mut config: ClientConfig = client::config(options, &own);
         if let Some(group) = group {
             config.set("group.id", group);
         }

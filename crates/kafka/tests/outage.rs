@@ -118,7 +118,8 @@ async fn a_lost_acknowledgement_makes_no_duplicate() {
     let proxy = Proxy::start(outside, inside).await;
     let url = format!("kafka://127.0.0.1:{outside}");
     // A hundred cuts, and none of them waited out for long.
-    let quick = [("reconnect.backoff.ms", "10"), ("reconnect.backoff.max.ms", "20"), ("retry.backoff.ms", "10")];
+    let quick =
+        [("reconnect.backoff.ms", "10"), ("reconnect.backoff.max.ms", "20"), ("retry.backoff.ms", "10")];
     let house = House::with(KafkaOptions::parse(&url, quick).expect("options"), &url);
     let kafka = house.open(&["orders"], 2).await;
     drop(kafka.subscribe(&flow("reader"), &[topic("orders")]).await.expect("the group begins"));
