@@ -8,3 +8,4 @@ mod replays;
 mod retries;
 mod rig;
 mod trace;
+mod workers;

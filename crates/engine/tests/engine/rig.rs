@@ -335,12 +335,14 @@ pub struct Options {
     pub order: Order,
     pub partitions: u32,
     pub filter: Option<&'static str>,
+    /// Whether other workers share the stores.
+    pub shared: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (retry, order) = (list(&[100, 100, 100, 100]), Order::Key);
-        Self { retry, circuit: None, concurrency: 8, order, partitions: 1, filter: None }
+        Self { retry, circuit: None, concurrency: 8, order, partitions: 1, filter: None, shared: false }
     }
 }
 
@@ -355,6 +357,16 @@ pub struct Rig {
     clock: Arc<RuntimeClock>,
     disk: Disk,
     setup: Setup,
+    stores: Stores,
+    options: Options,
+}
+
+async fn tick(clock: Arc<ManualClock>) {
+    const STEP: Duration = Duration::from_millis(5);
+    loop {
+        tokio::time::sleep(STEP).await;
+        clock.advance(STEP);
+    }
 }
 
 impl Rig {
@@ -398,12 +410,34 @@ impl Rig {
             replays: acts.clone(),
             connections: acts.clone(),
             event_log: shared,
-            shared: false,
+            shared: options.shared,
         };
+        if options.shared {
+            // The store's time, by which workers share a rate, goes on with that of the test.
+            tokio::spawn(tick(setup.clock.clone()));
+        }
         let plan = plan(&options, &remote);
-        let hub = Hub::start(plan, Arc::new(broker.clone()), stores, clock.clone(), Roles::default());
+        let roles = Roles::default();
+        let hub = Hub::start(plan, Arc::new(broker.clone()), stores.clone(), clock.clone(), roles);
         let hub = hub.await.expect("the hub starts");
-        Self { hub, remote, memory, broker, acts, settlements, clock, disk, setup }
+        Self { hub, remote, memory, broker, acts, settlements, clock, disk, setup, stores, options }
+    }
+
+    /// One more worker of the same hub.
+    pub async fn worker(&self, roles: Roles) -> Arc<Hub> {
+        self.worker_on(self.stores.clone(), roles).await
+    }
+
+    /// The same on stores of the test's own.
+    pub async fn worker_on(&self, stores: Stores, roles: Roles) -> Arc<Hub> {
+        let plan = plan(&self.options, &self.remote);
+        let hub = Hub::start(plan, Arc::new(self.broker.clone()), stores, self.clock.clone(), roles);
+        hub.await.expect("the worker starts")
+    }
+
+    /// The stores, to put others in their place.
+    pub fn stores(&self) -> Stores {
+        self.stores.clone()
     }
 
     /// Stops the hub and starts another one over what it left in the store.
@@ -424,8 +458,13 @@ impl Rig {
 
     /// So many events `e0`, `e1`… of one key that are rejected and become dead letters.
     pub async fn dead(&self, count: usize) {
+        self.dead_of(count, &["k"]).await;
+    }
+
+    /// The same of several keys, in turn.
+    pub async fn dead_of(&self, count: usize, keys: &[&str]) {
         self.remote.answers(|_| (Duration::ZERO, Err(Fault::new(Class::Rejected, "no"))));
-        self.publish((0..count).map(|n| (format!("e{n}"), "k"))).await;
+        self.publish((0..count).map(|n| (format!("e{n}"), keys[n % keys.len()]))).await;
         self.until("every letter is there", async || self.letters(LetterState::Open).await == count as u64)
             .await;
         self.remote.answers(|_| ok());
@@ -521,15 +560,15 @@ fn plan(options: &Options, remote: &Arc<Remote>) -> Plan {
     Plan { flows: vec![Arc::new(billing)], connections: vec![Arc::new(shop)], topics: vec![topic()] }
 }
 
-fn topic() -> Topic {
+pub fn topic() -> Topic {
     Topic::new("orders").expect("a name")
 }
 
-fn flow() -> FlowName {
+pub fn flow() -> FlowName {
     FlowName::new("billing").expect("a name")
 }
 
-fn event(id: &str, key: &str) -> Event {
+pub fn event(id: &str, key: &str) -> Event {
     Event {
         id: id.to_owned(),
         source: "/shop".to_owned(),
