@@ -22,6 +22,7 @@ mod options;
 mod outbox;
 mod pool;
 mod publish;
+mod stores;
 
 pub use errors::{Failure, within};
 pub use migrate::{MigrateError, Migrated};
@@ -29,5 +30,6 @@ pub use open::{OpenError, Postgres};
 pub use options::{OptionError, PostgresOptions};
 #[doc(hidden)]
 pub use outbox::Reading;
+pub use outbox::{OutboxGaps, OutboxHolder, OutboxRowId, RefusedRow};
 pub use pool::Purpose;
 pub use publish::{OutboxMessage, publish};

@@ -23,8 +23,10 @@ pub(crate) struct Migration {
 }
 
 /// All of them, by number, from 1 without a gap.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "outbox", sql: include_str!("../../../migrations/0001_outbox.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "outbox", sql: include_str!("../../../migrations/0001_outbox.sql") },
+    Migration { number: 2, name: "stores", sql: include_str!("../../../migrations/0002_stores.sql") },
+];
 
 /// The number of the newest one.
 pub(crate) const NEWEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].number;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossdock_core::StoreError;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     errors::Failure,
     outbox::Intake,
     pool::{Pools, Purpose},
+    stores::Places,
 };
 
 /// The database cannot be used.
@@ -54,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) options: Arc<PostgresOptions>,
     pub(crate) pools: Arc<Pools>,
     pub(crate) intake: Intake,
+    pub(crate) places: Places,
 }
 
 impl Postgres {
@@ -68,12 +71,17 @@ impl Postgres {
         facts.usable().map_err(|Obstacle { why, remedy, .. }| OpenError::Refused { place, why, remedy })?;
         let (options, pools) = (Arc::new(options.clone()), Arc::new(Pools::new(&options)));
         let intake = Intake::start(options.clone(), pools.clone());
-        Ok(Self { inner: Arc::new(Inner { options, pools, intake }) })
+        Ok(Self { inner: Arc::new(Inner { options, pools, intake, places: Places::default() }) })
     }
 
     /// The options that it was opened with.
     pub fn options(&self) -> &PostgresOptions {
         &self.inner.options
+    }
+
+    /// The present moment.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.options.clock.now()
     }
 
     /// The connections for a purpose. Whoever uses them puts a time limit around every call (see [`within`](crate::within)) and closes the connection

@@ -1,0 +1,206 @@
+//! The held events port. Held rows are written by `settle` alone.
+
+use async_trait::async_trait;
+use crossdock_core::{
+    Adopted, FlowName, HeldEvent, HeldEvents, HeldId, HeldKey, NewHeld, Owner, Partition, Position,
+    ReplayTicket, StoreError,
+};
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
+
+use crate::{Failure, Postgres, pool::Purpose};
+
+use super::{
+    places::Place,
+    rows::{self, Columns, PAGE_BYTES, at},
+};
+
+/// What [`read`] reads.
+const COLUMNS: &str = "h.id, p.flow, p.topic, p.partition, h.log_offset, h.key_hash, h.due, h.tried, h.first_tried_at, \
+                       h.key, h.replay, h.item, h.letter, h.attempts, h.event, h.data";
+/// About what a row takes in memory; of a payload that stands apart only its length is read.
+const WEIGHT: &str = "256 + octet_length(attempts) + octet_length(event) + octet_length(data)";
+
+#[async_trait]
+impl HeldEvents for Postgres {
+    async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Adopted, StoreError> {
+        let name = (flow.clone(), partition.clone());
+        let place = self.places([name.clone()].into()).await?[&name];
+        let now = self.now();
+        let (epoch, keys) = self
+            .write("taking over held events", move |connection| {
+                Box::pin(async move { adopt(connection, place, now).await })
+            })
+            .await?;
+        Ok(Adopted { owner: Owner { flow: name.0, partition: name.1, epoch }, keys })
+    }
+
+    async fn due(
+        &self,
+        flow: &FlowName,
+        partition: &Partition,
+        until: Timestamp,
+        after: Option<(Timestamp, HeldId)>,
+        limit: usize,
+    ) -> Result<Vec<HeldEvent>, StoreError> {
+        let Some(place) = self.place(flow, partition).await? else { return Ok(Vec::new()) };
+        // `held_due` gives them in order, from behind `after` on.
+        let (what, order) = ("place = $1 AND due IS NOT NULL AND due <= $2", "due, id");
+        let after = after.map(|(due, id)| (at(due), id));
+        let behind = if after.is_some() { " AND (due, id) > ($3, $4)" } else { "" };
+        let sql = page(&format!("{what}{behind}"), order, limit);
+        let rows = self.call(Purpose::Delivery, "reading due events", move |connection| {
+            Box::pin(async move {
+                let mut query = sqlx::query(AssertSqlSafe(sql)).bind(place).bind(at(until));
+                if let Some((due, id)) = after {
+                    query = query.bind(due).bind(id);
+                }
+                Ok(query.fetch_all(connection).await?)
+            })
+        });
+        rows.await?.iter().map(read).collect()
+    }
+
+    async fn behind(
+        &self,
+        flow: &FlowName,
+        partition: &Partition,
+        key_hash: u64,
+        after: HeldId,
+        limit: usize,
+    ) -> Result<Vec<HeldEvent>, StoreError> {
+        let Some(place) = self.place(flow, partition).await? else { return Ok(Vec::new()) };
+        // `held_key` gives them in order.
+        let sql = page("place = $1 AND key_hash = $2 AND id > $3", "id", limit);
+        let rows = self.call(Purpose::Delivery, "reading the events of a key", move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(AssertSqlSafe(sql)).bind(place).bind(key_hash as i64).bind(after);
+                Ok(query.fetch_all(connection).await?)
+            })
+        });
+        rows.await?.iter().map(read).collect()
+    }
+
+    async fn count(&self, flow: &FlowName) -> Result<(u64, Option<Timestamp>), StoreError> {
+        let flow = flow.clone();
+        let row = self.call(Purpose::Delivery, "counting held events", move |connection| {
+            Box::pin(async move {
+                // Both by place: the count from the entries of `held_delivery`, the earliest from the first of `held_due`.
+                let query = sqlx::query(
+                    "SELECT coalesce(sum(n.count), 0)::bigint, min(d.due) FROM crossdock.places p
+                     CROSS JOIN LATERAL (SELECT count(*) FROM crossdock.held h WHERE h.place = p.place) n
+                     LEFT JOIN LATERAL (SELECT due FROM crossdock.held h WHERE h.place = p.place AND due IS NOT NULL
+                                        ORDER BY due LIMIT 1) d ON true
+                     WHERE p.flow = $1",
+                );
+                Ok(query.bind(flow.as_str()).fetch_one(connection).await?)
+            })
+        });
+        let row = row.await?;
+        Ok((row.number(0)?, row.moment_or_none(1)?))
+    }
+
+    async fn of_event(&self, position: &Position) -> Result<Vec<HeldEvent>, StoreError> {
+        let position = position.clone();
+        let rows = self.call(Purpose::Admin, "reading the held deliveries of an event", move |connection| {
+            Box::pin(async move {
+                // By `places_partition`, then one look into `held_delivery` a flow. All of them: one a flow.
+                let sql = format!(
+                    "SELECT {COLUMNS} FROM crossdock.places p JOIN crossdock.held h USING (place)
+                     WHERE p.topic = $1 AND p.partition = $2 AND h.log_offset = $3 ORDER BY h.id"
+                );
+                let query = sqlx::query(AssertSqlSafe(sql))
+                    .bind(position.topic.as_str())
+                    .bind(i64::from(position.partition))
+                    .bind(position.offset as i64);
+                Ok(query.fetch_all(connection).await?)
+            })
+        });
+        rows.await?.iter().map(read).collect()
+    }
+}
+
+impl Postgres {
+    /// How many events each flow holds, for flows that hold any: also those that are no longer in the configuration, whose
+    /// events wait until the flow is back.
+    pub async fn held_by_flow(&self) -> Result<Vec<(FlowName, u64)>, StoreError> {
+        let rows = self.call(Purpose::Admin, "counting held events", |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(
+                    "SELECT p.flow, sum(n.count)::bigint FROM crossdock.places p
+                     CROSS JOIN LATERAL (SELECT count(*) FROM crossdock.held h WHERE h.place = p.place) n
+                     GROUP BY p.flow HAVING sum(n.count) > 0 ORDER BY p.flow",
+                );
+                Ok(query.fetch_all(connection).await?)
+            })
+        });
+        let named = |row: &PgRow| {
+            let flow = FlowName::new(row.at(0)?).map_err(|error| StoreError::Damaged(error.to_string()))?;
+            Ok((flow, row.number(1)?))
+        };
+        rows.await?.iter().map(named).collect()
+    }
+}
+
+/// A page of held rows: as many as asked for, and fewer where they are large. The weights are added up from index order,
+/// before any large payload is read. The limit stands in the statement, so that its plan is made for it.
+fn page(condition: &str, order: &str, limit: usize) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM (
+             SELECT *, sum({WEIGHT}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - ({WEIGHT}) AS before FROM (
+                 SELECT * FROM crossdock.held WHERE {condition} ORDER BY {order} LIMIT {limit}
+             ) r
+         ) h JOIN crossdock.places p USING (place) WHERE before < {PAGE_BYTES} ORDER BY {order}"
+    )
+}
+
+fn read(row: &PgRow) -> Result<HeldEvent, StoreError> {
+    let ticket = (row.text_or_none(10)?, row.at::<Option<i64>, _>(11)?, row.text_or_none(12)?);
+    let replay = match ticket {
+        (Some(replay), Some(item), Some(letter)) => Some(ReplayTicket { replay, item: item as u64, letter }),
+        _ => None,
+    };
+    let held = NewHeld {
+        flow: FlowName::new(row.at(1)?).map_err(|error| StoreError::Damaged(error.to_string()))?,
+        position: rows::position(row, 2, 3, 4)?,
+        key_hash: row.at::<i64, _>(5)? as u64,
+        due: row.moment_or_none(6)?,
+        tried: rows::small(row.number(7)?)?,
+        first_tried_at: row.moment_or_none(8)?,
+        key: row.text_or_none(9)?,
+        replay,
+        attempts: rows::attempts(row.at(13)?)?,
+        event: rows::event(row.at(14)?, row.at(15)?)?,
+    };
+    Ok(HeldEvent { id: row.at(0)?, held })
+}
+
+/// What the former owner has under way is waited for, since it holds the place's row; what it begins later finds another epoch.
+/// The keys are read by a statement that begins afterwards.
+async fn adopt(
+    connection: &mut PgConnection,
+    place: Place,
+    now: Timestamp,
+) -> Result<(u64, Vec<HeldKey>), Failure> {
+    let epoch: i64 =
+        sqlx::query_scalar("UPDATE crossdock.places SET epoch = epoch + 1 WHERE place = $1 RETURNING epoch")
+            .bind(place)
+            .fetch_one(&mut *connection)
+            .await?;
+    // The keys from the entries of `held_key` alone; the heads that must be healed by their ids.
+    let rows = sqlx::query(
+        "WITH keys AS MATERIALIZED (
+             SELECT key_hash, count(*) AS count, min(id) AS lowest FROM crossdock.held WHERE place = $1 GROUP BY key_hash
+         ), healed AS (
+             UPDATE crossdock.held h SET due = $2 FROM keys WHERE h.id = keys.lowest AND h.due IS NULL
+         )
+         SELECT key_hash, count FROM keys",
+    )
+    .bind(place)
+    .bind(at(now))
+    .fetch_all(connection)
+    .await?;
+    let key = |row: &PgRow| Ok(HeldKey { hash: row.at::<i64, _>(0)? as u64, count: row.number(1)? });
+    let keys = rows.iter().map(key).collect::<Result<_, StoreError>>()?;
+    Ok((epoch as u64, keys))
+}
