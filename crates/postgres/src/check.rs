@@ -138,7 +138,7 @@ impl Facts {
 }
 
 /// A name as SQL takes it.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -16,6 +16,7 @@
 
 mod check;
 mod errors;
+mod findings;
 mod migrate;
 mod open;
 mod options;

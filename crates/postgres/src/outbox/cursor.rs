@@ -119,6 +119,15 @@ pub(crate) async fn set_back(
     Ok(Some(format!("{why}: {advice}")))
 }
 
+/// The same for the progress that is stored.
+pub(crate) async fn stored_set_back(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    let row = sqlx::query("SELECT position, anchor_seq, anchor_id FROM crossdock.outbox_cursor")
+        .fetch_one(&mut *connection)
+        .await?;
+    let anchor = row.try_get::<Option<i64>, _>(1)?.zip(row.try_get(2)?);
+    set_back(connection, &Progress { position: row.try_get(0)?, gaps: Vec::new(), anchor }).await
+}
+
 /// Writes how far the relay is, with what was refused, and stays in office.
 pub(crate) async fn store(
     connection: &mut PgConnection,

@@ -1,9 +1,11 @@
 //! The outbox: what comes in, what the relay reads, and what people see of it.
 
+mod acts;
 mod append;
 mod copy;
 mod cursor;
 mod holders;
+mod inspect;
 mod intake;
 mod log;
 mod office;
@@ -13,5 +15,8 @@ mod reader;
 mod row;
 mod scan;
 
+pub use acts::RefusedRow;
+pub(crate) use cursor::stored_set_back as set_back;
+pub use inspect::{OutboxGaps, OutboxHolder, OutboxRowId};
 pub(crate) use intake::Intake;
 pub use scan::Reading;

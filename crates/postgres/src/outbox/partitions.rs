@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const AHEAD: i64 = 4;
 /// With more partitions than this, new ones are larger: each costs a little planning time in every statement.
 const PARTITIONS: i64 = 64;
+/// But not larger than so many of the smallest size: the newest ones have no index by id.
+const LARGER_MAX: i64 = 10;
 /// Ids of duplicates that are forgotten at a time.
 const FORGOTTEN_AT_ONCE: i64 = 20_000;
 /// How long looking after partitions may take.
@@ -28,7 +30,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Bounds are read from the catalog. The default partition has none.
 const PARTITIONS_SQL: &str = r"
-    SELECT child.relname::text, bound[1]::int8, bound[2]::int8
+    SELECT child.relname::text, bound[1]::int8, bound[2]::int8,
+        to_regclass('crossdock.' || child.relname || '_event') IS NOT NULL
     FROM pg_inherits
     JOIN pg_class AS child ON child.oid = inhrelid
     CROSS JOIN LATERAL regexp_match(pg_get_expr(child.relpartbound, child.oid), $$FROM \('?(\d+)'?\) TO \('?(\d+)'?\)$$) AS bound
@@ -45,6 +48,8 @@ struct Partition {
     name: String,
     from: i64,
     to: i64,
+    /// Whether its events can be found by their ids.
+    indexed: bool,
 }
 
 /// What there is.
@@ -86,6 +91,7 @@ async fn keep_once(office: &Arc<Office>) -> Result<(), StoreError> {
             Box::pin(async move {
                 let table = table(connection).await?;
                 make(connection, &table, &given).await?;
+                index(connection, &table).await?;
                 drop_done(connection, &table, &given).await?;
                 forget(connection, &given).await?;
                 Ok(())
@@ -97,7 +103,12 @@ async fn keep_once(office: &Arc<Office>) -> Result<(), StoreError> {
 async fn table(connection: &mut PgConnection) -> Result<Table, sqlx::Error> {
     let rows = sqlx::query(PARTITIONS_SQL).fetch_all(&mut *connection).await?;
     let partition = |row: sqlx::postgres::PgRow| {
-        Ok(Partition { name: row.try_get(0)?, from: row.try_get(1)?, to: row.try_get(2)? })
+        Ok(Partition {
+            name: row.try_get(0)?,
+            from: row.try_get(1)?,
+            to: row.try_get(2)?,
+            indexed: row.try_get(3)?,
+        })
     };
     let partitions = rows.into_iter().map(partition).collect::<Result<_, sqlx::Error>>()?;
     let head = sqlx::query(HEAD).fetch_one(connection).await?;
@@ -109,7 +120,7 @@ impl Table {
     fn wanted(&self, rows_min: i64) -> Vec<Partition> {
         let lowest = self.partitions.first().map_or(1, |partition| partition.from);
         // As many rows as are kept, spread over as many partitions as are good.
-        let rows = rows_min * ((self.head - lowest) / PARTITIONS / rows_min + 1);
+        let rows = rows_min * ((self.head - lowest) / PARTITIONS / rows_min + 1).min(LARGER_MAX);
         let end = self.partitions.last().map_or(1, |partition| partition.to);
         let from = match self.astray.max(Some(self.head)).filter(|last| *last >= end) {
             // Writers were faster: they are left room to go on where they are while a partition is made.
@@ -120,7 +131,7 @@ impl Table {
         let missing = AHEAD - i64::try_from(free).unwrap_or(AHEAD);
         (0..missing)
             .map(|n| from + n * rows)
-            .map(|from| Partition { name: format!("outbox_{from}"), from, to: from + rows })
+            .map(|from| Partition { name: format!("outbox_{from}"), from, to: from + rows, indexed: false })
             .collect()
     }
 }
@@ -128,7 +139,7 @@ impl Table {
 async fn make(connection: &mut PgConnection, table: &Table, office: &Office) -> Result<(), sqlx::Error> {
     let rows_min = i64::try_from(office.options.partition_rows).unwrap_or(i64::MAX).max(1);
     for partition in table.wanted(rows_min) {
-        let Partition { name, from, to } = &partition;
+        let Partition { name, from, to, .. } = &partition;
         // With the check, attaching reads no row of the new partition. The default one is locked for a moment.
         let sql = format!(
             "SET LOCAL lock_timeout = '200ms';
@@ -144,6 +155,27 @@ async fn make(connection: &mut PgConnection, table: &Table, office: &Office) -> 
     Ok(())
 }
 
+/// Published to its end, and quiet for a minute: whoever is in a hurry is let pass.
+const QUIET: &str = "
+    SELECT cursor.position >= $2 - 1
+        AND (SELECT created_at < clock_timestamp() - interval '1 minute'
+            FROM crossdock.outbox WHERE seq >= $1 AND seq < $2 ORDER BY seq DESC LIMIT 1) IS TRUE
+    FROM crossdock.outbox_cursor AS cursor";
+
+/// Makes an old partition searchable by the ids of its events, one at a time. Doing it for each insert would cost writers a
+/// fifth of their speed.
+async fn index(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
+    let full = |partition: &&Partition| !partition.indexed && partition.to <= table.head;
+    let Some(Partition { name, from, to, .. }) = table.partitions.iter().find(full) else { return Ok(()) };
+    let quiet: bool = sqlx::query_scalar(QUIET).bind(from).bind(to).fetch_one(&mut *connection).await?;
+    if quiet {
+        let make =
+            format!("SET LOCAL lock_timeout = '200ms'; CREATE INDEX {name}_event ON crossdock.{name} (id)");
+        at_once(connection, make).await?;
+    }
+    Ok(())
+}
+
 /// What is left of an old partition: nothing of it was read lately, and everything was published.
 const DONE: &str = "
     SELECT cursor.position >= $2 - 1 AND NOT cursor.gaps && int8multirange(int8range($1, $2)),
@@ -153,7 +185,7 @@ const DONE: &str = "
 
 async fn drop_done(connection: &mut PgConnection, table: &Table, office: &Office) -> Result<(), sqlx::Error> {
     let retention = office.options.retention.as_secs_f64();
-    for Partition { name, from, to } in &table.partitions {
+    for Partition { name, from, to, .. } in &table.partitions {
         let row = sqlx::query(DONE).bind(from).bind(to).bind(retention).fetch_one(&mut *connection).await?;
         let (published, old): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
         if !published || !old || table.head < *to {
@@ -247,8 +279,12 @@ mod tests {
     use super::*;
 
     fn table(bounds: &[(i64, i64)], head: i64, astray: Option<i64>) -> Table {
-        let partition =
-            |(from, to): &(i64, i64)| Partition { name: format!("outbox_{from}"), from: *from, to: *to };
+        let partition = |(from, to): &(i64, i64)| Partition {
+            name: format!("outbox_{from}"),
+            from: *from,
+            to: *to,
+            indexed: false,
+        };
         Table { partitions: bounds.iter().map(partition).collect(), head, astray }
     }
 

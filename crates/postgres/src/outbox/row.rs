@@ -165,7 +165,8 @@ fn read_text(name: &str, value: &Bytes, plain: &mut bool) -> Result<String, Stri
     Ok(text.to_owned())
 }
 
-fn hyphenated(id: Uuid) -> String {
+/// As Postgres writes it.
+pub(crate) fn hyphenated(id: Uuid) -> String {
     let mut text = Uuid::encode_buffer();
     id.as_hyphenated().encode_lower(&mut text).to_owned()
 }

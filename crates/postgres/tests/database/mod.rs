@@ -34,6 +34,11 @@ impl Database {
         format!("{server}/{}", self.name)
     }
 
+    /// Its name as SQL takes it.
+    pub fn quoted(&self) -> String {
+        format!("\"{}\"", self.name)
+    }
+
     /// Options for it.
     pub fn options(&self) -> PostgresOptions {
         PostgresOptions::parse(&self.url(), []).expect("the address can be read")

@@ -3,6 +3,7 @@
 #[path = "../database/mod.rs"]
 mod database;
 
+mod checks;
 mod conformance;
 mod ledger;
 mod schema;
