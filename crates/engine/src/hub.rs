@@ -7,10 +7,10 @@ use std::{
 };
 
 use crossdock_core::{
-    Act, Broker, Clock, ConnectionName, ConnectionState, DeadLetters, Event, FlowName, Inbound, NewReplay,
-    OutboxLog, PublishError, Published, Replay, StoreError,
+    Act, Broker, BrokerError, Clock, ConnectionName, ConnectionState, DeadLetters, Event, FlowName, Inbound,
+    NewReplay, OutboxLog, PublishError, Published, Replay, StoreError, Subscription, chain,
 };
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::{
     relay::{Relay, Watch},
     replay::Replayer,
     roles::Roles,
-    runner::{Dispatchers, Runner, subscribe},
+    runner::{Dispatchers, Joined, Runner, subscribe},
     sharing::Sharing,
     status::{ConnectionStatus, Moment},
     stores::Stores,
@@ -37,15 +37,33 @@ use crate::{
 /// How many moments a slow receiver may be behind before it misses some.
 const MOMENTS: usize = 1024;
 
+/// Lets a flow join its topics; none if the broker is away and the flow `may_wait`.
+async fn join(
+    broker: &Arc<dyn Broker>,
+    flow: &Flow,
+    may_wait: bool,
+) -> Result<Option<Box<dyn Subscription>>, StartError> {
+    match subscribe(broker.as_ref(), &flow.plan).await {
+        Ok(subscription) => Ok(Some(subscription)),
+        Err(error @ BrokerError::Unavailable { .. }) if may_wait => {
+            let (flow, error) = (&flow.plan.name, chain(&error));
+            tracing::warn!(%flow, error, "the broker is away; events are taken in, and the flow joins when it is back");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::new(format!("subscribing the flow `{}`", flow.plan.name))(error)),
+    }
+}
+
 /// Starts the relay.
 fn relay(
     outbox: Arc<dyn OutboxLog>,
+    joined: Arc<Joined>,
     broker: &Arc<dyn Broker>,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> (Arc<Watch>, JoinHandle<()>) {
     let watch = Arc::new(Watch::new(clock.clone()));
-    let relay = Relay { outbox, broker: broker.clone(), watch: watch.clone(), stop: stop.clone() };
+    let relay = Relay { outbox, joined, broker: broker.clone(), watch: watch.clone(), stop: stop.clone() };
     (watch, tokio::spawn(relay.run()))
 }
 
@@ -54,6 +72,7 @@ pub struct Hub {
     pub(crate) plan: Arc<Plan>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) stores: Stores,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started_at: Timestamp,
     pub(crate) gates: HashMap<ConnectionName, Arc<Gate>>,
     pub(crate) flows: Vec<Arc<Flow>>,
@@ -69,8 +88,9 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts what the worker's roles ask for of the plan. When it returns, every flow has joined its topics, here or in
-    /// another worker that delivers, and misses nothing from now on.
+    /// Starts what the worker's roles ask for of the plan. When it returns, every flow that this worker delivers has joined its
+    /// topics, and misses nothing from now on. A broker that is away fails the start only where the outbox is its log;
+    /// elsewhere events are taken in, flows join as soon as they can, and nothing is relayed before they have.
     pub async fn start(
         plan: Plan,
         broker: Arc<dyn Broker>,
@@ -86,12 +106,9 @@ impl Hub {
         let flows = flows(&plan, &gates, &clock, &moments)?;
         let dispatchers = Arc::new(Dispatchers::default());
         let delivered: &[_] = if roles.deliver { &flows } else { &[] };
-        let mut subscriptions = Vec::new();
-        for flow in delivered {
-            let subscription = subscribe(broker.as_ref(), &flow.plan).await;
-            let doing = format!("subscribing the flow `{}`", flow.plan.name);
-            subscriptions.push(subscription.map_err(StartError::new(doing))?);
-        }
+        let may_wait = stores.outbox_log.is_some();
+        let subscriptions = try_join_all(delivered.iter().map(|flow| join(&broker, flow, may_wait))).await?;
+        let joined = Arc::new(Joined::new(&subscriptions));
         let feeder = Feeder { stores: stores.clone(), plan: plan.clone(), dispatchers: dispatchers.clone() };
         let replayer = Arc::new(Replayer::new(feeder, roles.deliver, stop.clone()));
         if roles.deliver {
@@ -100,7 +117,7 @@ impl Hub {
         let run = |(flow, subscription): (&Arc<Flow>, _)| {
             let (flow, broker, stores) = (flow.clone(), broker.clone(), stores.clone());
             let (dispatchers, stop, name) = (dispatchers.clone(), stop.clone(), flow.plan.name.clone());
-            let runner = Runner { flow, broker, stores, dispatchers, stop };
+            let runner = Runner { flow, broker, stores, dispatchers, joined: joined.clone(), stop };
             (name, tokio::spawn(runner.run(subscription)))
         };
         let runners = Mutex::new(delivered.iter().zip(subscriptions).map(run).collect());
@@ -121,11 +138,12 @@ impl Hub {
         };
         tokio::spawn(watching.run(progress.clone()));
         let outbox = stores.outbox_log.clone().filter(|_| roles.relay);
-        let (relay, relaying) = outbox.map(|outbox| relay(outbox, &broker, &clock, &stop)).unzip();
+        let (relay, relaying) = outbox.map(|outbox| relay(outbox, joined, &broker, &clock, &stop)).unzip();
         Ok(Arc::new(Self {
             plan,
             broker,
             stores,
+            clock,
             started_at,
             gates,
             flows,

@@ -26,6 +26,7 @@ use self::{
 };
 use crate::{
     limit::{within, within_time},
+    runner::Joined,
     status::RelayRole,
 };
 
@@ -40,14 +41,20 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 /// Moves events from an outbox to a broker.
 pub(crate) struct Relay {
     pub(crate) outbox: Arc<dyn OutboxLog>,
+    pub(crate) joined: Arc<Joined>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) stop: CancellationToken,
 }
 
 impl Relay {
-    /// Works until it is told to stop.
+    /// Works until it is told to stop. Begins when every flow of this worker has joined its topics, so that a new one misses
+    /// nothing that was taken in since the start.
     pub(crate) async fn run(self) {
+        tokio::select! {
+            () = self.joined.all() => {}
+            () = self.stop.cancelled() => return,
+        }
         let (mut recovery, mut wait) = (Recovery::default(), AGAIN);
         while !self.stop.is_cancelled() {
             let before = self.watch.relayed();

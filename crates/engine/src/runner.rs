@@ -96,12 +96,33 @@ impl Dispatchers {
     }
 }
 
+/// Counts the flows that have not joined their topics yet.
+pub(crate) struct Joined(watch::Sender<usize>);
+
+impl Joined {
+    pub(crate) fn new(subscriptions: &[Option<Box<dyn Subscription>>]) -> Self {
+        let missing = subscriptions.iter().filter(|subscription| subscription.is_none()).count();
+        Self(watch::Sender::new(missing))
+    }
+
+    fn one(&self) {
+        self.0.send_modify(|missing| *missing = missing.saturating_sub(1));
+    }
+
+    /// Waits until every flow has joined once.
+    pub(crate) async fn all(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
+    }
+}
+
 /// Runs one flow until it is told to stop.
 pub(crate) struct Runner {
     pub(crate) flow: Arc<Flow>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) stores: Stores,
     pub(crate) dispatchers: Arc<Dispatchers>,
+    pub(crate) joined: Arc<Joined>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -116,21 +137,32 @@ struct Owned {
 }
 
 impl Runner {
-    /// Runs the flow with a subscription that was made already, and makes a new one whenever it breaks.
-    pub(crate) async fn run(self, first: Box<dyn Subscription>) {
-        let mut subscription = Some(first);
-        let mut wait = AGAIN;
+    /// Runs the flow with a subscription that was made already, if there is one, and makes a new one whenever it breaks.
+    pub(crate) async fn run(self, mut subscription: Option<Box<dyn Subscription>>) {
+        // A subscription that cannot be made is told of once, until one is.
+        let (mut missing, mut told, mut wait) = (subscription.is_none(), subscription.is_none(), AGAIN);
+        let flow = &self.flow.plan.name;
         while !self.stop.is_cancelled() {
             let began = Instant::now();
-            let result = match subscription.take() {
-                Some(subscription) => self.serve(subscription).await,
-                None => self.subscribe_and_serve().await,
+            let made = match subscription.take() {
+                Some(subscription) => Ok(subscription),
+                None => subscribe(self.broker.as_ref(), &self.flow.plan).await,
             };
-            match result {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::warn!(flow = %self.flow.plan.name, error = chain(&error), "the subscription broke");
+            let result = match made {
+                Ok(subscription) => {
+                    if std::mem::take(&mut missing) {
+                        self.joined.one();
+                    }
+                    if std::mem::take(&mut told) {
+                        tracing::info!(%flow, "the flow has joined its topics");
+                    }
+                    self.serve(subscription).await
                 }
+                Err(error) => Err(error),
+            };
+            let Err(error) = result else { return };
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(%flow, error = chain(&error), "the subscription broke; joining again");
             }
             if began.elapsed() > AGAIN_MAX {
                 wait = AGAIN;
@@ -140,11 +172,6 @@ impl Runner {
                 () = self.stop.cancelled() => {}
             }
         }
-    }
-
-    async fn subscribe_and_serve(&self) -> Result<(), BrokerError> {
-        let subscription = subscribe(self.broker.as_ref(), &self.flow.plan).await?;
-        self.serve(subscription).await
     }
 
     async fn serve(&self, mut subscription: Box<dyn Subscription>) -> Result<(), BrokerError> {
@@ -197,7 +224,7 @@ impl Runner {
     }
 
     async fn adopt(&self, partition: Partition, voices: &Voices) -> Option<Owned> {
-        let stop = self.stop.child_token();
+        let (stop, mut told) = (self.stop.child_token(), false);
         loop {
             let (flow, stores) = (self.flow.clone(), self.stores.clone());
             match Dispatcher::adopt(flow, partition.clone(), stores, voices.room.clone(), stop.clone()).await
@@ -210,7 +237,10 @@ impl Runner {
                     return Some(Owned { handle, stash: None, task, stop });
                 }
                 Err(error) => {
-                    tracing::warn!(flow = %self.flow.plan.name, %partition, error = chain(&error), "failed to take over");
+                    if !std::mem::replace(&mut told, true) {
+                        let (flow, error) = (&self.flow.plan.name, chain(&error));
+                        tracing::warn!(%flow, %partition, error, "failed to take a partition over; trying again");
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_secs(1)) => {}
                         () = stop.cancelled() => return None,

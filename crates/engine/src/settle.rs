@@ -34,6 +34,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 /// From this failure in a row on the status tells of it.
 const TROUBLE_FROM: u32 = 3;
+/// How often a failure that goes on is told of.
+const TOLD_EVERY: u32 = 15;
 /// How long the store is waited for; longer than it waits for its disk.
 const ANSWER_MAX: Duration = Duration::from_secs(90);
 
@@ -111,7 +113,8 @@ async fn write_until_written(
                 "the store did not answer for every settlement"
             ),
             Err(StoreError::Fenced(_)) => return Err(Fenced),
-            Err(error) => warn(&flow, &error, wait),
+            Err(error) if trouble.is_to_be_told() => warn(&flow, &error, wait),
+            Err(_) => {}
         }
         trouble.again(&flow);
         tokio::time::sleep(wait).await;
@@ -127,6 +130,11 @@ struct Trouble {
 }
 
 impl Trouble {
+    /// The first failure, and one about every minute as long as it lasts.
+    fn is_to_be_told(&self) -> bool {
+        self.failures.is_multiple_of(TOLD_EVERY)
+    }
+
     fn again(&mut self, flow: &Arc<Flow>) {
         self.failures += 1;
         if self.failures >= TROUBLE_FROM && self.told.is_none() {

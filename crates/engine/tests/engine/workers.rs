@@ -8,6 +8,7 @@ use crossdock_core::{
     PublishError, Published, ReplayState, Selection, Topic,
 };
 use crossdock_engine::{Hub, IntakeError, ReplayChange, Roles, Stores};
+use crossdock_testkit::{ManualClock, OutboxRows};
 use tokio::time::Instant;
 
 use crate::rig::{Options, Rig, act, event, fault, flow, list, ok, topic};
@@ -265,4 +266,28 @@ async fn an_outbox_that_does_not_answer_is_not_waited_for_for_ever() {
     assert_eq!(answers.expect("answers"), [Err(PublishError::Unknown), Err(PublishError::Unknown)]);
     assert_eq!(began.elapsed().as_secs(), 30);
     assert_eq!(hub.status().await.expect("a status").state, "degraded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_starts_without_its_broker_takes_events_in_and_loses_none_of_them() {
+    let rig = Rig::new(Options::default()).await;
+    assert!(rig.hub.stop(20 * SECOND).await);
+    let rows = OutboxRows::new(Arc::new(ManualClock::new()));
+    let outbox: Arc<OutboxRows> = Arc::new(rows);
+    let stores = Stores { outbox: outbox.clone(), outbox_log: Some(outbox), ..rig.stores() };
+    rig.broker.refuse(true);
+    let hub = rig.worker_on(stores, Roles::default()).await;
+    let events = (0..20).map(|n| event(&format!("e{n}"), "k")).collect();
+    assert!(hub.publish("orders", events).await.expect("they are taken").iter().all(Result::is_ok));
+    rig.wait(60 * SECOND).await;
+    assert_eq!(arrived(&rig), (0, 0));
+    let relay = hub.status().await.expect("a status").relay.expect("there is one");
+    assert_eq!(
+        (relay.relayed, relay.outbox.waiting),
+        (0, 20),
+        "nothing is relayed before the flow has joined"
+    );
+    rig.broker.refuse(false);
+    rig.until("all arrived", async || arrived(&rig) == (20, 20)).await;
+    assert!(hub.stop(20 * SECOND).await);
 }
