@@ -70,6 +70,7 @@ mod tests {
 
     fn glance() -> Glance {
         let status = Status {
+            relay: None,
             state: "running",
             version: "0",
             started_at: Timestamp::UNIX_EPOCH,
