@@ -63,7 +63,9 @@ const HOLDERS: &str = "
         coalesce(activity.xact_start, prepared.prepared) AS since, activity.state_change
     FROM pg_locks AS lock
     LEFT JOIN pg_stat_activity AS activity ON activity.pid = lock.pid
-    LEFT JOIN pg_prepared_xacts AS prepared ON lock.virtualtransaction = '-1/' || prepared.transaction
+    LEFT JOIN pg_locks AS id ON lock.pid IS NULL AND id.locktype = 'transactionid' AND id.mode = 'ExclusiveLock'
+        AND id.virtualtransaction = lock.virtualtransaction
+    LEFT JOIN pg_prepared_xacts AS prepared ON prepared.transaction = id.transactionid
     WHERE lock.locktype = 'relation' AND lock.mode = 'RowExclusiveLock'
         AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND lock.relation IN (

@@ -16,7 +16,9 @@ mod row;
 mod scan;
 
 pub use acts::RefusedRow;
+pub(crate) use append::row_id;
 pub(crate) use cursor::stored_set_back as set_back;
 pub use inspect::{OutboxGaps, OutboxHolder, OutboxRowId};
 pub(crate) use intake::Intake;
+pub(crate) use row::{COLUMNS, Decoder, Fields, Read, columns};
 pub use scan::Reading;

@@ -178,24 +178,107 @@ impl Watch {
     fn look(&mut self, holders: &Holders) {
         self.looks += 1;
         let before = std::mem::take(&mut self.held);
-        // A transaction that was prepared in between has another name by now: it may be any of those that are gone.
+        // A prepared transaction may have another name by now: it may be any of those that are gone.
         let gone = before
             .iter()
-            .filter(|(name, _)| !holders.names.contains(*name))
+            .filter(|(name, _)| !holders.prepared.contains_key(*name))
             .map(|(_, held)| held.since)
             .min();
-        for name in &holders.names {
-            let prepared = name.starts_with("-1/");
-            let held = match before.get(name) {
-                // It was prepared before this look, and so before the number was asked for that goes with it.
-                Some(held) if held.prepared && held.last == i64::MAX => {
-                    Held { last: holders.last_number, ..*held }
-                }
-                Some(held) => *held,
-                None if prepared => Held { since: gone.unwrap_or(self.looks), prepared, last: i64::MAX },
-                None => Held { since: self.looks, prepared, last: i64::MAX },
+        for (name, prepared) in &holders.prepared {
+            let since = match before.get(name) {
+                Some(held) => held.since,
+                None if *prepared => gone.unwrap_or(self.looks),
+                None => self.looks,
             };
+            let last = match before.get(name) {
+                // It was prepared at the look before, and the number is from after that.
+                Some(held) if held.prepared && held.last == i64::MAX => holders.last_number,
+                Some(held) => held.last,
+                None => i64::MAX,
+            };
+            let held = Held { since, prepared: *prepared, last };
             self.held.insert(name.clone(), held);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names that begin with `p` are prepared.
+    fn holders(names: &[&str], last_number: i64) -> Holders {
+        let prepared = names.iter().map(|name| ((*name).to_owned(), name.starts_with('p'))).collect();
+        Holders { prepared, last_number }
+    }
+
+    fn scan() -> Scan {
+        Scan::new(Reading::PastGaps, 0, &[])
+    }
+
+    #[test]
+    fn a_missing_number_is_asked_for_until_it_comes() {
+        let mut scan = scan();
+        scan.take(&[1, 4], i64::MAX);
+        assert_eq!((scan.position(), scan.asked()), (4, vec![(2, 3)]));
+        scan.look(&holders(&["3/1"], 4));
+        scan.take(&[2, 5], i64::MAX);
+        assert_eq!((scan.position(), scan.asked()), (5, vec![(3, 3)]));
+        scan.take(&[3], i64::MAX);
+        assert_eq!((scan.position(), scan.asked()), (5, vec![]));
+    }
+
+    #[test]
+    fn a_number_is_given_up_when_all_are_gone_who_may_have_it_and_a_later_read_misses_it() {
+        let mut scan = scan();
+        scan.take(&[2], i64::MAX);
+        scan.look(&holders(&["3/1", "4/1"], 2));
+        scan.take(&[], i64::MAX);
+        scan.look(&holders(&["4/1", "3/2"], 2));
+        scan.take(&[], i64::MAX);
+        assert_eq!(scan.asked(), [(1, 1)], "one of them is there");
+        scan.look(&holders(&["3/2"], 2));
+        assert_eq!(scan.asked(), [(1, 1)], "it may have been committed just now");
+        scan.take(&[], i64::MAX);
+        assert_eq!(scan.asked(), []);
+    }
+
+    #[test]
+    fn a_read_that_was_cut_says_nothing_of_what_is_behind_it() {
+        let mut scan = Scan::new(Reading::PastGaps, 100, &[(1, 50)]);
+        scan.take(&[], i64::MAX);
+        scan.look(&holders(&[], 100));
+        scan.take(&[10, 11], 11);
+        assert_eq!(scan.asked(), [(12, 50)]);
+    }
+
+    #[test]
+    fn a_transaction_under_a_new_name_is_one_of_those_that_are_gone() {
+        let mut scan = scan();
+        scan.take(&[2], i64::MAX);
+        scan.look(&holders(&["3/1"], 2));
+        scan.take(&[], i64::MAX);
+        scan.look(&holders(&["p-1/7"], 2));
+        scan.take(&[], i64::MAX);
+        scan.look(&holders(&["p-1/7"], 2));
+        scan.take(&[], i64::MAX);
+        assert_eq!(scan.asked(), [(1, 1)], "it may hold the number");
+        scan.look(&holders(&[], 2));
+        scan.take(&[], i64::MAX);
+        assert_eq!(scan.asked(), []);
+    }
+
+    #[test]
+    fn a_prepared_transaction_takes_no_more_numbers() {
+        let mut scan = scan();
+        scan.take(&[2], i64::MAX);
+        scan.look(&holders(&["p3/1"], 2));
+        scan.take(&[], i64::MAX);
+        scan.look(&holders(&["p3/1"], 2));
+        scan.take(&[4], i64::MAX);
+        assert_eq!(scan.asked(), [(1, 1), (3, 3)]);
+        scan.look(&holders(&["p3/1"], 4));
+        scan.take(&[], i64::MAX);
+        assert_eq!(scan.asked(), [(1, 1)], "3 was given out after it was prepared");
     }
 }

@@ -5,6 +5,10 @@ mod database;
 
 mod checks;
 mod conformance;
+mod faults;
+mod late;
 mod ledger;
+mod proxy;
+mod reading;
 mod schema;
 mod trial;
