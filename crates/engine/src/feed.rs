@@ -11,11 +11,11 @@ use futures::future::join_all;
 
 use crate::{
     dispatcher::Command,
+    dispatchers::Dispatchers,
     job::{Going, Job, Place},
     limit::within,
     pace::AT_ONCE,
     plan::Plan,
-    runner::Dispatchers,
     stores::Stores,
 };
 

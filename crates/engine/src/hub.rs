@@ -7,8 +7,8 @@ use std::{
 };
 
 use crossdock_core::{
-    Act, Broker, BrokerError, Clock, ConnectionName, ConnectionState, DeadLetters, Event, FlowName, Inbound,
-    NewReplay, OutboxLog, PublishError, Published, Replay, StoreError, Subscription, chain,
+    Act, Broker, Clock, ConnectionName, ConnectionState, DeadLetters, Event, FlowName, Inbound, NewReplay,
+    OutboxLog, PublishError, Published, Replay, StoreError,
 };
 use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
@@ -17,17 +17,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acts::{ActError, ReplayChange, TestResult, to_the_end},
+    dispatchers::Dispatchers,
     feed::Feeder,
     flow::Flow,
     gate::Gate,
     intake::{Answer, Intake, IntakeError},
+    joining::{Joined, join},
     limit::within,
     plan::Plan,
     progress::{Progress, Watching},
     relay::{Relay, Watch},
     replay::Replayer,
     roles::Roles,
-    runner::{Dispatchers, Joined, Runner, subscribe},
+    runner::Runner,
     sharing::Sharing,
     status::{ConnectionStatus, Moment},
     stores::Stores,
@@ -36,23 +38,6 @@ use crate::{
 
 /// How many moments a slow receiver may be behind before it misses some.
 const MOMENTS: usize = 1024;
-
-/// Lets a flow join its topics; none if the broker is away and the flow `may_wait`.
-async fn join(
-    broker: &Arc<dyn Broker>,
-    flow: &Flow,
-    may_wait: bool,
-) -> Result<Option<Box<dyn Subscription>>, StartError> {
-    match subscribe(broker.as_ref(), &flow.plan).await {
-        Ok(subscription) => Ok(Some(subscription)),
-        Err(error @ BrokerError::Unavailable { .. }) if may_wait => {
-            let (flow, error) = (&flow.plan.name, chain(&error));
-            tracing::warn!(%flow, error, "the broker is away; events are taken in, and the flow joins when it is back");
-            Ok(None)
-        }
-        Err(error) => Err(StartError::new(format!("subscribing the flow `{}`", flow.plan.name))(error)),
-    }
-}
 
 /// Starts the relay.
 fn relay(

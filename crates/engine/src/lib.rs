@@ -36,6 +36,8 @@ mod sharing;
 mod testing;
 
 mod dispatcher;
+mod dispatchers;
+mod joining;
 
 mod attempt;
 mod decide;

@@ -10,7 +10,7 @@ use crossdock_core::{Broker, ConnectionState, FlowName, GroupLag, Partition};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{flow::Flow, runner::Dispatchers};
+use crate::{dispatchers::Dispatchers, flow::Flow};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(10);

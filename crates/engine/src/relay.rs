@@ -25,8 +25,8 @@ use self::{
     shift::{Desk, End, Shift},
 };
 use crate::{
+    joining::Joined,
     limit::{within, within_time},
-    runner::Joined,
     status::RelayRole,
 };
 

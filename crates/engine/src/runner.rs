@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use crossdock_core::{
 };
 use futures::FutureExt;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -22,8 +22,9 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     dispatcher::{Command, Dispatcher, Handle},
+    dispatchers::Dispatchers,
     flow::Flow,
-    plan::FlowPlan,
+    joining::{Joined, subscribe},
     settle::Fenced,
     stores::Stores,
 };
@@ -32,89 +33,9 @@ use crate::{
 const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
 
-/// How long a broker may take to let a flow join its topics: it may have to make them.
-const SUBSCRIBE_MAX: Duration = Duration::from_secs(60);
-
 /// How long calls that are out may take once their partition is taken away, and once the hub stops: that ends it earlier.
 const LET_GO_MAX: Duration = Duration::from_secs(10);
 const STOP_MAX: Duration = Duration::from_secs(3600);
-
-/// The dispatchers of this process, for those who bring them work from elsewhere (replays).
-#[derive(Default)]
-pub(crate) struct Dispatchers {
-    handles: Mutex<HashMap<(FlowName, Partition), Found>>,
-    /// How many there have been; the number of the latest one.
-    made: watch::Sender<u64>,
-}
-
-/// A dispatcher that was found.
-#[derive(Clone)]
-pub(crate) struct Found {
-    /// Tells it from those that the partition had before.
-    pub(crate) number: u64,
-    pub(crate) handle: Handle,
-}
-
-impl Dispatchers {
-    /// The dispatcher of a partition in a flow. Waits until the flow is there: right after a start, or while the partition
-    /// moves. Cancellation is safe.
-    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition) -> Found {
-        let mut made = self.made.subscribe();
-        loop {
-            if let Some(found) = self.get(flow, partition) {
-                return found;
-            }
-            // The sender lives as long as `self`.
-            let _ = made.changed().await;
-        }
-    }
-
-    /// Changes whenever a dispatcher is made. What the one that it replaces had in memory is settled by then, or will not
-    /// be settled by it.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.made.subscribe()
-    }
-
-    /// The dispatcher that a partition in a flow has now, if it has one.
-    pub(crate) fn get(&self, flow: &FlowName, partition: &Partition) -> Option<Found> {
-        self.lock().get(&(flow.clone(), partition.clone())).cloned()
-    }
-
-    fn insert(&self, flow: &FlowName, partition: &Partition, handle: Handle) {
-        self.made.send_modify(|made| {
-            *made += 1;
-            self.lock().insert((flow.clone(), partition.clone()), Found { number: *made, handle });
-        });
-    }
-
-    fn remove(&self, flow: &FlowName, partition: &Partition) {
-        self.lock().remove(&(flow.clone(), partition.clone()));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(FlowName, Partition), Found>> {
-        self.handles.lock().expect("no holder of this lock panics")
-    }
-}
-
-/// Counts the flows that have not joined their topics yet.
-pub(crate) struct Joined(watch::Sender<usize>);
-
-impl Joined {
-    pub(crate) fn new(subscriptions: &[Option<Box<dyn Subscription>>]) -> Self {
-        let missing = subscriptions.iter().filter(|subscription| subscription.is_none()).count();
-        Self(watch::Sender::new(missing))
-    }
-
-    fn one(&self) {
-        self.0.send_modify(|missing| *missing = missing.saturating_sub(1));
-    }
-
-    /// Waits until every flow has joined once.
-    pub(crate) async fn all(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
-    }
-}
 
 /// Runs one flow until it is told to stop.
 pub(crate) struct Runner {
@@ -292,18 +213,6 @@ async fn finish(flow: &FlowName, tasks: Vec<AbortOnDropHandle<()>>, limit: Durat
             }
         }
     }
-}
-
-/// Joins the topics of a flow. A broker that does not answer is not available.
-pub(crate) async fn subscribe(
-    broker: &dyn Broker,
-    flow: &FlowPlan,
-) -> Result<Box<dyn Subscription>, BrokerError> {
-    let subscription = tokio::time::timeout(SUBSCRIBE_MAX, broker.subscribe(&flow.name, &flow.topics)).await;
-    subscription.unwrap_or_else(|_| {
-        let source = format!("no answer within {} s", SUBSCRIBE_MAX.as_secs()).into();
-        Err(BrokerError::Unavailable { doing: "joining a group", source })
-    })
 }
 
 /// What dispatchers tell their runner.

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crossdock_core::{
-    HeldEvent, HeldId, HeldKey, NewHeld, Owner, Partition, Placed, Position, Settled, Settlement, StoreError,
-    hash_key,
+    HeldEvent, HeldId, HeldKey, NewHeld, Partition, Placed, Position, Settled, Settlement, hash_key,
 };
 use jiff::Timestamp;
 
@@ -32,7 +31,7 @@ pub(crate) async fn hold<S: HasStore>(subject: &S, rows: Vec<NewHeld>) -> Vec<Pl
 }
 
 /// Holds deliveries that are new.
-async fn hold_new<S: HasStore>(subject: &S, rows: Vec<NewHeld>) -> Vec<HeldId> {
+pub(crate) async fn hold_new<S: HasStore>(subject: &S, rows: Vec<NewHeld>) -> Vec<HeldId> {
     let placed = hold(subject, rows).await;
     assert!(placed.iter().all(|placed| placed.new), "they are new");
     placed.into_iter().map(|placed| placed.id).collect()
@@ -42,7 +41,7 @@ async fn due<S: HasStore>(subject: &S, until: Timestamp) -> Vec<HeldEvent> {
     subject.held().due(&billing(), &partition(), until, None, 1000).await.expect("the store reads")
 }
 
-async fn behind<S: HasStore>(subject: &S, key: &str, after: HeldId) -> Vec<HeldEvent> {
+pub(crate) async fn behind<S: HasStore>(subject: &S, key: &str, after: HeldId) -> Vec<HeldEvent> {
     let rows = subject.held().behind(&billing(), &partition(), hash_key(key), after, 1000).await;
     rows.expect("the store reads")
 }
@@ -55,7 +54,7 @@ async fn adopt<S: HasStore>(subject: &S, partition: &Partition) -> Vec<(u64, u64
     keys
 }
 
-fn offsets(rows: &[HeldEvent]) -> Vec<u64> {
+pub(crate) fn offsets(rows: &[HeldEvent]) -> Vec<u64> {
     rows.iter().map(|row| row.held.position.offset).collect()
 }
 
@@ -63,7 +62,7 @@ fn ids(rows: &[HeldEvent]) -> Vec<HeldId> {
     rows.iter().map(|row| row.id).collect()
 }
 
-fn delivered(held: HeldId) -> Settlement {
+pub(crate) fn delivered(held: HeldId) -> Settlement {
     Settlement::Delivered { held: Some(held), replay: None }
 }
 
@@ -232,7 +231,7 @@ pub async fn a_head_that_fails_again_waits_again<S: HasStore>() {
     assert_eq!(offsets(&behind(&subject, "k", 0).await), [2]);
 }
 
-fn ids_and_dues(rows: &[HeldEvent]) -> Vec<(HeldId, Option<Timestamp>)> {
+pub(crate) fn ids_and_dues(rows: &[HeldEvent]) -> Vec<(HeldId, Option<Timestamp>)> {
     rows.iter().map(|row| (row.id, row.held.due)).collect()
 }
 
@@ -322,66 +321,6 @@ pub async fn adopting_heals_a_key_without_a_head<S: HasStore>() {
     let rows = due(&subject, now(&setup)).await;
     assert_eq!((offsets(&rows), rows[0].held.due), (vec![2], Some(now(&setup))));
     assert_eq!(ids_and_dues(&behind(&subject, "k", 0).await), [(ids[1], Some(now(&setup))), (ids[2], None)]);
-}
-
-async fn own<S: HasStore>(subject: &S, number: u32) -> Owner {
-    let partition = Partition { topic: orders(), number };
-    subject.held().adopt(&billing(), &partition).await.expect("the store adopts").owner
-}
-
-/// Whoever lost a partition settles nothing any more: the whole call is refused, and nothing of it is done.
-pub async fn adopting_anew_fences_the_former_owner<S: HasStore>() {
-    let setup = setup();
-    let mut subject = S::create(&setup).await;
-    let ids = hold_new(&subject, vec![head(1, "k", now(&setup)), held(2, "k")]).await;
-    let (mut former, elsewhere) = (own(&subject, 0).await, own(&subject, 1).await);
-    for life in 0..3u64 {
-        let owner = own(&subject, 0).await;
-        let batch = vec![
-            delivered(ids[0]),
-            Settlement::Hold(vec![held(10 + life, "k")]),
-            Settlement::DeadLetter {
-                letter: Arc::new(letter(2, 422, now(&setup))),
-                held: Some(ids[1]),
-                replay: None,
-            },
-        ];
-        let refused = subject.settlements().settle(Some(&former), batch).await;
-        assert!(matches!(refused, Err(StoreError::Fenced(_))), "life {life}: {refused:?}");
-        assert_eq!(
-            ids_and_dues(&behind(&subject, "k", 0).await)[..2],
-            [(ids[0], Some(now(&setup))), (ids[1], None)]
-        );
-        let count = subject.held().count(&billing()).await.expect("the store counts").0;
-        assert_eq!(count, 2 + life, "nothing of the call was done");
-        assert_eq!(crate::letters::count(&subject, crossdock_core::Selection::default()).await, 0);
-        let batch = vec![Settlement::Hold(vec![held(20 + life, "k")])];
-        let settled = subject.settlements().settle(Some(&owner), batch).await;
-        assert!(matches!(settled.as_deref(), Ok([Settled::Held(_)])), "the owner settles: {settled:?}");
-        former = owner;
-        subject = if life == 0 { subject.reopen(&setup).await } else { subject.crash(&setup).await };
-    }
-    let mine = own(&subject, 1).await;
-    let late = subject.settlements().settle(Some(&elsewhere), vec![delivered(ids[0])]).await;
-    assert!(matches!(late, Err(StoreError::Fenced(_))), "it is another owner's by now: {late:?}");
-    let settled = subject.settlements().settle(Some(&mine), vec![Settlement::Hold(Vec::new())]).await;
-    settled.expect("the owner settles");
-}
-
-/// Flows and partitions have owners of their own, and what is settled without one is not checked.
-pub async fn owners_are_of_one_flow_and_partition<S: HasStore>() {
-    let setup = setup();
-    let subject = S::create(&setup).await;
-    let owner = own(&subject, 0).await;
-    own(&subject, 1).await;
-    subject.held().adopt(&flow("audit"), &partition()).await.expect("the store adopts");
-    let batch = vec![Settlement::Hold(vec![head(1, "k", now(&setup))])];
-    let settled = subject.settlements().settle(Some(&owner), batch).await;
-    assert!(settled.is_ok(), "others were adopted, not this one: {settled:?}");
-    own(&subject, 0).await;
-    let batch = vec![Settlement::Hold(vec![held(2, "k")])];
-    assert!(subject.settlements().settle(None, batch).await.is_ok(), "nobody is asked who owns it");
-    assert_eq!(offsets(&behind(&subject, "k", 0).await), [1, 2]);
 }
 
 /// The count of a flow with its earliest due time, over all partitions; none of other flows.

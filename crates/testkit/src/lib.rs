@@ -55,6 +55,8 @@ pub mod letters;
 pub mod outbox;
 /// Outbox: the relay's side.
 pub mod outbox_log;
+/// Held events: who owns a partition.
+pub mod owners;
 /// Random histories against the model.
 pub mod random;
 /// Replays: state and rate.
@@ -71,7 +73,7 @@ pub mod sharing;
 pub use clock::ManualClock;
 pub use eventually::eventually;
 pub use memory::{Defect, Disk, Memory};
-pub use outbox_rows::OutboxRows;
+pub use outbox_rows::{OutboxDefect, OutboxRows};
 pub use run::run;
 pub use subject::{
     HasBroker, HasCheckpoints, HasEventLog, HasLeases, HasOutbox, HasOutboxLog, HasStore, Setup, Subject,

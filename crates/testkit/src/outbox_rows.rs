@@ -19,12 +19,38 @@ use crate::{HasOutboxLog, Setup, Subject};
 /// How long a reader stays in office without a word.
 const LEASE: Duration = Duration::from_secs(10);
 
+/// A promise that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboxDefect {
+    /// A reader that was followed works as before.
+    FenceOpen,
+    /// There may be two readers.
+    TwoReaders,
+    /// Advancing changes nothing.
+    AdvancesNothing,
+    /// Advancing takes everything that was read.
+    AdvancesTooFar,
+    /// The next reader begins behind what was read.
+    ReadIsGone,
+    /// A reader is given everything again and again.
+    GivenTwice,
+    /// The events of a page come in the reverse order.
+    Reversed,
+    /// A page has no bound.
+    PageUnbounded,
+    /// What was refused is forgotten.
+    RefusedForgotten,
+    /// Whoever lets go stays in office until the lease is over.
+    HoldsOn,
+}
+
 /// An outbox in memory; a clone is another handle to the same one. What it answered for is there until it was advanced.
 /// A reader's time is that of the runtime.
 #[derive(Clone)]
 pub struct OutboxRows {
     rows: Arc<Mutex<Rows>>,
     clock: Arc<dyn Clock>,
+    defect: Option<OutboxDefect>,
 }
 
 #[derive(Default)]
@@ -35,6 +61,8 @@ struct Rows {
     refused: BTreeMap<i64, String>,
     reader: Option<Reading>,
     epoch: Epoch,
+    /// The last row that any reader was given.
+    read_to: i64,
 }
 
 struct Row {
@@ -51,7 +79,16 @@ struct Reading {
 impl OutboxRows {
     /// An empty one.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { rows: Arc::default(), clock }
+        Self { rows: Arc::default(), clock, defect: None }
+    }
+
+    /// The same with one broken promise.
+    pub fn with_defect(clock: Arc<dyn Clock>, defect: OutboxDefect) -> Self {
+        Self { defect: Some(defect), ..Self::new(clock) }
+    }
+
+    fn has(&self, defect: OutboxDefect) -> bool {
+        self.defect == Some(defect)
     }
 
     /// Commits events, as an application does: nothing is asked about duplicates.
@@ -85,8 +122,9 @@ impl Rows {
     }
 
     /// Lets the reader of this epoch stay, if it is still in office.
-    fn check(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+    fn check(&mut self, epoch: Epoch, is_open: bool) -> Result<(), StoreError> {
         match &mut self.reader {
+            _ if is_open => Ok(()),
             Some(reading) if reading.epoch == epoch => {
                 reading.until = Instant::now() + LEASE;
                 Ok(())
@@ -117,13 +155,16 @@ impl OutboxLog for OutboxRows {
     async fn claim(&self) -> Result<Option<Box<dyn OutboxReader>>, StoreError> {
         let mut rows = self.lock();
         let now = Instant::now();
-        if rows.reader.as_ref().is_some_and(|reading| now < reading.until) {
+        let is_read = rows.reader.as_ref().is_some_and(|reading| now < reading.until);
+        if is_read && !self.has(OutboxDefect::TwoReaders) {
             return Ok(None);
         }
         rows.epoch += 1;
         let epoch = rows.epoch;
         rows.reader = Some(Reading { epoch, until: now + LEASE });
-        let reader = Reader { outbox: self.clone(), epoch, read: Mutex::default() };
+        let last = if self.has(OutboxDefect::ReadIsGone) { rows.read_to } else { 0 };
+        let read = Mutex::new(Read { last, ..Read::default() });
+        let reader = Reader { outbox: self.clone(), epoch, read };
         Ok(Some(Box::new(reader)))
     }
 
@@ -156,6 +197,10 @@ struct Read {
 }
 
 impl Reader {
+    fn check(&self, rows: &mut Rows) -> Result<(), StoreError> {
+        rows.check(self.epoch, self.outbox.has(OutboxDefect::FenceOpen))
+    }
+
     fn read(&self) -> MutexGuard<'_, Read> {
         self.read.lock().expect("no holder of this lock panics")
     }
@@ -165,31 +210,45 @@ impl Reader {
 impl OutboxReader for Reader {
     async fn read(&self) -> Result<OutboxPage, StoreError> {
         let mut rows = self.outbox.lock();
-        rows.check(self.epoch)?;
+        self.check(&mut rows)?;
         let mut read = Reader::read(self);
         let (mut events, mut bytes) = (Vec::new(), 0);
         let mut more = false;
         for (seq, row) in rows.waiting.range(read.last + 1..) {
             bytes += row.event.data.len();
-            if events.len() == OutboxPage::EVENTS_MAX || (bytes > OutboxPage::BYTES_MAX && !events.is_empty())
-            {
+            let is_full = events.len() == OutboxPage::EVENTS_MAX
+                || (bytes > OutboxPage::BYTES_MAX && !events.is_empty());
+            if is_full && !self.outbox.has(OutboxDefect::PageUnbounded) {
                 more = true;
                 break;
             }
             events.push(OutboxEvent { seq: *seq, topic: row.topic.clone(), event: row.event.clone() });
         }
-        read.last = events.last().map_or(read.last, |event| event.seq);
+        let last = events.last().map_or(read.last, |event| event.seq);
+        if self.outbox.has(OutboxDefect::Reversed) {
+            events.reverse();
+        }
+        if !self.outbox.has(OutboxDefect::GivenTwice) {
+            read.last = last;
+        }
+        rows.read_to = last;
         read.mark += 1;
-        let (mark, last) = (read.mark, read.last);
+        let mark = read.mark;
         read.ends.insert(mark, last);
         Ok(OutboxPage { mark, events, malformed: Vec::new(), more })
     }
 
     async fn advance(&self, mark: PageMark, refused: Vec<RefusedEvent>) -> Result<(), StoreError> {
         let mut rows = self.outbox.lock();
-        rows.check(self.epoch)?;
-        rows.refused.extend(refused.into_iter().map(|event| (event.seq, event.reason)));
+        self.check(&mut rows)?;
+        if !self.outbox.has(OutboxDefect::RefusedForgotten) {
+            rows.refused.extend(refused.into_iter().map(|event| (event.seq, event.reason)));
+        }
+        if self.outbox.has(OutboxDefect::AdvancesNothing) {
+            return Ok(());
+        }
         let mut read = Reader::read(self);
+        let mark = if self.outbox.has(OutboxDefect::AdvancesTooFar) { read.mark } else { mark };
         let later = read.ends.split_off(&(mark + 1));
         let done = std::mem::replace(&mut read.ends, later);
         if let Some((_, end)) = done.last_key_value() {
@@ -199,13 +258,15 @@ impl OutboxReader for Reader {
     }
 
     async fn renew(&self) -> Result<(), StoreError> {
-        self.outbox.lock().check(self.epoch)
+        self.check(&mut self.outbox.lock())
     }
 
     async fn release(self: Box<Self>) -> Result<(), StoreError> {
         let mut rows = self.outbox.lock();
-        rows.check(self.epoch)?;
-        rows.reader = None;
+        self.check(&mut rows)?;
+        if !self.outbox.has(OutboxDefect::HoldsOn) {
+            rows.reader = None;
+        }
         Ok(())
     }
 }

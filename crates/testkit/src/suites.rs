@@ -104,11 +104,13 @@ suite! { $
         settlements_of_a_call_follow_each_other
         adopting_names_the_held_keys
         adopting_heals_a_key_without_a_head
-        adopting_anew_fences_the_former_owner
-        owners_are_of_one_flow_and_partition
         counts_are_the_flows_own
         settling_at_once_mixes_nothing_up
         a_long_queue_comes_back_in_pages
+    }
+    owners {
+        adopting_anew_fences_the_former_owner
+        owners_are_of_one_flow_and_partition
     }
     letters {
         a_letter_is_kept_whole

@@ -4,11 +4,12 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Broker, Connections, DeadLetters, Event, EventLog, HeldEvents, Leases, Outbox, Replays, Settlements,
-    Topic,
+    Broker, Checkpoints, Connections, DeadLetters, Event, EventLog, HeldEvents, Leases, Outbox, Replays,
+    Settlements, Topic,
 };
 use crossdock_testkit::{
-    Defect, Disk, HasBroker, HasEventLog, HasLeases, HasOutbox, HasStore, Memory, Setup, Subject,
+    Defect, Disk, HasBroker, HasCheckpoints, HasEventLog, HasLeases, HasOutbox, HasStore, Memory, Setup,
+    Subject,
 };
 
 /// Names a defect as a type.
@@ -97,6 +98,12 @@ impl<B: Breaks> HasLeases for Broken<B> {
     }
 }
 
+impl<B: Breaks> HasCheckpoints for Broken<B> {
+    fn checkpoints(&self) -> Arc<dyn Checkpoints> {
+        self.memory.checkpoints()
+    }
+}
+
 /// Runs a case that must fail.
 fn assert_caught(case: impl FnOnce() + Send + 'static) {
     let run = std::thread::spawn(case);
@@ -124,11 +131,13 @@ caught! {
     due_without_its_moment: DueExcludesUntil by held::due_events_come_earliest_first;
     due_in_the_order_of_ids: DueOrderedById by held::due_events_come_earliest_first;
     a_lost_head_stays_lost: AdoptHealsNothing by held::adopting_heals_a_key_without_a_head;
-    a_fence_that_is_open: FenceOpen by held::adopting_anew_fences_the_former_owner;
-    a_fence_that_comes_too_late: FenceTooLate by held::adopting_anew_fences_the_former_owner;
+    a_fence_that_is_open: FenceOpen by owners::adopting_anew_fences_the_former_owner;
+    a_fence_that_comes_too_late: FenceTooLate by owners::adopting_anew_fences_the_former_owner;
     items_of_any_place: ItemsOfAnyPlace by replays::items_belong_to_their_place;
     a_rate_for_each_worker: RateOfEachWorker by replay_jobs::a_rate_is_shared_by_all_workers;
     a_skipped_item_lost: SkippedForGood by replay_jobs::a_skipped_item_that_is_delivered_counts;
+    checkpoints_forgotten: CheckpointsForgotten by checkpoints::what_a_group_has_begun_is_remembered;
+    checkpoints_shared: CheckpointsShared by checkpoints::what_a_group_has_begun_is_remembered;
     a_lease_revived: LeaseRevived by leases::a_lease_that_ran_out_is_not_extended;
     an_epoch_kept: EpochKept by leases::a_lease_that_is_not_renewed_goes_to_another;
     a_lease_released_by_others: ReleasesForOthers by leases::a_lease_that_is_let_go_is_free;

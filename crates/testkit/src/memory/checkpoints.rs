@@ -3,12 +3,17 @@
 use async_trait::async_trait;
 use crossdock_core::{Checkpoints, Group, StoreError, Topic};
 
-use super::Memory;
+use super::{Defect, Memory};
 
 #[async_trait]
 impl Checkpoints for Memory {
     async fn begun(&self, group: &Group) -> Result<Vec<Topic>, StoreError> {
-        Ok(self.lock().checkpoints.get(group).into_iter().flatten().cloned().collect())
+        let state = self.lock();
+        let mine = state
+            .checkpoints
+            .iter()
+            .filter(|(other, _)| *other == group || self.has(Defect::CheckpointsShared));
+        Ok(mine.flat_map(|(_, topics)| topics).cloned().collect())
     }
 
     async fn begin(&self, group: &Group, topics: &[Topic]) -> Result<(), StoreError> {

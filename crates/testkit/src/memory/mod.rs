@@ -67,6 +67,10 @@ pub enum Defect {
     RateOfEachWorker,
     /// An item that was skipped stays so when it is delivered after all.
     SkippedForGood,
+    /// What groups have begun is forgotten over a restart.
+    CheckpointsForgotten,
+    /// What one group has begun all have.
+    CheckpointsShared,
     /// A lease that ran out is extended.
     LeaseRevived,
     /// The next holder of a lease has no higher epoch.
@@ -165,6 +169,9 @@ impl Memory {
             members: broker::Members::default(),
         }));
         memory.prepare_log();
+        if memory.has(Defect::CheckpointsForgotten) {
+            memory.lock().checkpoints.clear();
+        }
         memory
     }
 

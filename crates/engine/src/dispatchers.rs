@@ -1,0 +1,70 @@
+//! The dispatchers of this process, and how others find them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use crossdock_core::{FlowName, Partition};
+use tokio::sync::watch;
+
+use crate::dispatcher::Handle;
+
+/// The dispatchers of this process, for those who bring them work from elsewhere (replays).
+#[derive(Default)]
+pub(crate) struct Dispatchers {
+    handles: Mutex<HashMap<(FlowName, Partition), Found>>,
+    /// How many there have been; the number of the latest one.
+    made: watch::Sender<u64>,
+}
+
+/// A dispatcher that was found.
+#[derive(Clone)]
+pub(crate) struct Found {
+    /// Tells it from those that the partition had before.
+    pub(crate) number: u64,
+    pub(crate) handle: Handle,
+}
+
+impl Dispatchers {
+    /// The dispatcher of a partition in a flow. Waits until the flow is there: right after a start, or while the partition
+    /// moves. Cancellation is safe.
+    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition) -> Found {
+        let mut made = self.made.subscribe();
+        loop {
+            if let Some(found) = self.get(flow, partition) {
+                return found;
+            }
+            // The sender lives as long as `self`.
+            let _ = made.changed().await;
+        }
+    }
+
+    /// Changes whenever a dispatcher is made. What the one that it replaces had in memory is settled by then, or will not
+    /// be settled by it.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.made.subscribe()
+    }
+
+    /// The dispatcher that a partition in a flow has now, if it has one.
+    pub(crate) fn get(&self, flow: &FlowName, partition: &Partition) -> Option<Found> {
+        self.lock().get(&(flow.clone(), partition.clone())).cloned()
+    }
+
+    /// A partition has a dispatcher, or another one.
+    pub(crate) fn insert(&self, flow: &FlowName, partition: &Partition, handle: Handle) {
+        self.made.send_modify(|made| {
+            *made += 1;
+            self.lock().insert((flow.clone(), partition.clone()), Found { number: *made, handle });
+        });
+    }
+
+    /// A partition has none any more.
+    pub(crate) fn remove(&self, flow: &FlowName, partition: &Partition) {
+        self.lock().remove(&(flow.clone(), partition.clone()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(FlowName, Partition), Found>> {
+        self.handles.lock().expect("no holder of this lock panics")
+    }
+}
