@@ -3,6 +3,11 @@
 -- Texts that come from outside are bytea, in UTF-8: they may hold any characters, also those that text refuses. Names are
 -- text: they are checked (a-z A-Z 0-9 . _ -).
 
+-- People look events up by their id, and page through those of a topic from the newest on. Both indexes are those of a
+-- partition, small enough to stay in memory while it is written.
+CREATE INDEX outbox_id ON crossdock.outbox (id);
+CREATE INDEX outbox_topic ON crossdock.outbox (aggregatetype, seq);
+
 -- A partition in a flow, with the number that stands for it everywhere else. `epoch` counts its owners: whoever settles
 -- deliveries holds this row FOR SHARE until the commit, whoever takes the partition over raises the epoch.
 CREATE TABLE crossdock.places (
@@ -23,6 +28,7 @@ CREATE TABLE crossdock.held (
     place integer NOT NULL,
     log_offset bigint NOT NULL,
     key_hash bigint NOT NULL,
+    event_hash bigint NOT NULL, -- the first 8 bytes of the SHA-256 of the event's id, which may be longer than an index takes
     due timestamptz,
     first_tried_at timestamptz,
     item bigint,
@@ -46,6 +52,9 @@ CREATE UNIQUE INDEX held_delivery ON crossdock.held (place, log_offset);
 CREATE INDEX held_due ON crossdock.held (place, due, id) WHERE due IS NOT NULL;
 -- The events of a key in order, and the held keys of a place without touching the rows.
 CREATE INDEX held_key ON crossdock.held (place, key_hash, id);
+
+-- Where an event stands in the broker, by its id.
+CREATE INDEX held_event ON crossdock.held (event_hash);
 
 -- One row a fingerprint, with a counter for each state, kept by the transaction that changes a letter. No counter is
 -- indexed and half of each page is free, so that counting leaves the indexes alone.
@@ -74,7 +83,7 @@ CREATE TABLE crossdock.letters (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     failure_group bigint NOT NULL,
     log_offset bigint NOT NULL,
-    event_hash bigint NOT NULL, -- the first 8 bytes of the SHA-256 of event_id, which may be longer than an index takes
+    event_hash bigint NOT NULL, -- as in `held`
     failed_at timestamptz NOT NULL,
     settled_at timestamptz, -- when it was replayed or discarded; none while it is open or replaying
     place integer NOT NULL,

@@ -15,6 +15,7 @@ mod checkpoints;
 mod connections;
 mod cursor;
 mod dead_letters;
+mod event_log;
 mod held;
 mod leases;
 mod letter;

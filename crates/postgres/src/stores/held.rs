@@ -187,12 +187,16 @@ async fn adopt(
             .bind(place)
             .fetch_one(&mut *connection)
             .await?;
-    // The keys from the entries of `held_key` alone; the heads that must be healed by their ids.
+    // The keys from the entries of `held_key` alone, the heads that are whole from those of `held_due`; the others, of which
+    // there are few or none, by their ids.
     let rows = sqlx::query(
         "WITH keys AS MATERIALIZED (
              SELECT key_hash, count(*) AS count, min(id) AS lowest FROM crossdock.held WHERE place = $1 GROUP BY key_hash
          ), healed AS (
-             UPDATE crossdock.held h SET due = $2 FROM keys WHERE h.id = keys.lowest AND h.due IS NULL
+             UPDATE crossdock.held SET due = $2 WHERE due IS NULL AND id = ANY (ARRAY (
+                 SELECT lowest FROM keys EXCEPT
+                 SELECT id FROM crossdock.held WHERE place = $1 AND due IS NOT NULL
+             ))
          )
          SELECT key_hash, count FROM keys",
     )

@@ -23,7 +23,8 @@ const LOCK: i64 = 0x6364_7465_6d70_6c00;
 
 /// Dropped with its value.
 pub struct Database {
-    name: String,
+    /// Its name.
+    pub name: String,
 }
 
 impl Database {

@@ -86,8 +86,7 @@ pub(in crate::stores) async fn drop_items(
     before: Timestamp,
 ) -> Result<u64, sqlx::Error> {
     let replay: Option<i64> = sqlx::query_scalar(
-        "SELECT number FROM crossdock.replays r WHERE items_kept AND finished_at < $1 AND NOT EXISTS
-             (SELECT 1 FROM crossdock.replay_items i WHERE i.replay = r.number AND i.state IN (0, 1))
+        "SELECT number FROM crossdock.replays WHERE items_kept AND finished_at < $1 AND delivered + failed + skipped = total
          ORDER BY finished_at LIMIT 1 FOR NO KEY UPDATE",
     )
     .bind(at(before))

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use crossdock_core::{HeldId, NewHeld, Placed, ReplayTicket, Settled, Settlement, StoreError};
+use crossdock_core::{HeldId, NewHeld, Placed, ReplayTicket, Settled, Settlement, StoreError, hash_key};
 use sqlx::{PgConnection, postgres::PgRow};
 
 use crate::{
@@ -176,12 +176,13 @@ async fn insert(
         rows.iter().map(ticket).collect::<Vec<_>>()
     };
     sqlx::query(
-        "INSERT INTO crossdock.held (place, log_offset, key_hash, due, first_tried_at, item, tried, key, replay, letter,
+        "INSERT INTO crossdock.held (place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter,
                                      attempts, event, data)
-         SELECT place, log_offset, key_hash, due, first_tried_at, item, tried, key, replay, letter, attempts, event, data
-         FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::bigint[],
-                     $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[])
-              WITH ORDINALITY AS n (place, log_offset, key_hash, due, first_tried_at, item, tried, key, replay, letter,
+         SELECT place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter, attempts, event, data
+         FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[],
+                     $7::bigint[], $8::bigint[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[],
+                     $14::bytea[])
+              WITH ORDINALITY AS n (place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter,
                                     attempts, event, data, nth)
          ORDER BY nth
          ON CONFLICT (place, log_offset) DO NOTHING RETURNING place, log_offset, id",
@@ -189,6 +190,7 @@ async fn insert(
     .bind(rows.iter().map(|((place, _), _)| *place).collect::<Vec<_>>())
     .bind(rows.iter().map(|((_, offset), _)| *offset).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, row)| row.key_hash as i64).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, row)| hash_key(&row.event.id) as i64).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, row)| row.due.map(at)).collect::<Vec<Option<At>>>())
     .bind(rows.iter().map(|(_, row)| row.first_tried_at.map(at)).collect::<Vec<Option<At>>>())
     .bind(rows.iter().map(|(_, row)| row.replay.as_ref().map(|ticket| ticket.item as i64)).collect::<Vec<_>>())
