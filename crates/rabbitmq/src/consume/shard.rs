@@ -1,0 +1,271 @@
+//! One owned shard: its channel and consumer, made again whenever they end, and its acknowledgements.
+
+use std::{sync::Arc, task::Context, time::Duration};
+
+use crossdock_core::{Group, chain};
+use futures::{FutureExt, StreamExt, future::maybe_done, task::noop_waker_ref};
+use lapin::{
+    Channel, Consumer,
+    message::Delivery,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Hand, Shared,
+    hand::{Ack, Arrival},
+};
+use crate::{
+    link::{CALL_MAX, Link, Trouble},
+    names::{Names, binding_key},
+    record,
+    topology::Desk,
+};
+
+/// How often what is finished is acknowledged, if not enough of it comes together before.
+const ACK_EVERY: Duration = Duration::from_millis(50);
+/// Every so many times also what is finished above something that is not: each of those is a frame of its own.
+const ALL_EVERY: u32 = 4;
+/// How many messages are taken in at a time.
+const AT_ONCE: usize = 500;
+/// After how long without a message it is looked whether there is none.
+const QUIET: Duration = Duration::from_secs(15);
+/// The first and the longest wait before the consumer is made again.
+const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// What shards work with.
+pub(crate) struct ShardWith {
+    pub(crate) link: Arc<Link>,
+    pub(crate) names: Names,
+    pub(crate) prefetch: u16,
+}
+
+/// A shard.
+pub(crate) struct Shard {
+    hand: Arc<Hand>,
+    shared: Arc<Shared>,
+    with: Arc<ShardWith>,
+    queue: String,
+    exchange: String,
+    desk: Desk,
+}
+
+/// Why a session ended.
+enum Ended {
+    /// The connection is gone, which has its own line in the log.
+    WithConnection(String),
+    /// Only the consumer or its channel.
+    Alone(String),
+}
+
+impl From<Trouble> for Ended {
+    fn from(trouble: Trouble) -> Self {
+        let why = chain(&trouble);
+        match trouble {
+            Trouble::Failed(error) if error.is_amqp_soft_error() => Self::Alone(why),
+            _ => Self::WithConnection(why),
+        }
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(hand: Arc<Hand>, group: &Group, shared: Arc<Shared>, with: Arc<ShardWith>) -> Self {
+        let queue = with.names.queue(group, &hand.partition);
+        let exchange = with.names.exchange(&hand.partition.topic);
+        let desk = Desk::new(with.link.clone());
+        Self { hand, shared, with, queue, exchange, desk }
+    }
+
+    /// Consumes until it is told to stop; then everything that is finished is acknowledged.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let (mut wait, mut told) = (AGAIN, false);
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            let Err(ended) = self.session(&stop, &mut told).await else { break };
+            match ended {
+                Ended::Alone(why) if !told => {
+                    let queue = &self.queue;
+                    tracing::warn!(queue, error = why, "the consumer ended; it is made again, and what was out comes again");
+                    told = true;
+                }
+                Ended::Alone(why) | Ended::WithConnection(why) => {
+                    tracing::debug!(queue = self.queue, error = why, "the consumer ended");
+                }
+            }
+            if began.elapsed() > AGAIN_MAX {
+                wait = AGAIN;
+            }
+            tokio::select! { () = sleep(wait) => {}, () = stop.cancelled() => {} }
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+        self.hand.end();
+    }
+
+    /// From a new channel to its end.
+    async fn session(&mut self, stop: &CancellationToken, told: &mut bool) -> Result<(), Ended> {
+        let opened = tokio::select! { opened = self.open() => opened, () = stop.cancelled() => return Ok(()) };
+        let (channel, consumer) = opened?;
+        if std::mem::take(told) {
+            tracing::info!(queue = self.queue, "the queue is consumed again");
+        }
+        self.consume(&channel, consumer, stop).await?;
+        // Acknowledgements have no answer; the end of the channel, which comes behind them, has.
+        self.acknowledge(&channel, true).await?;
+        let _ = timeout(CALL_MAX, channel.close(200, "OK".into())).await;
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<(Channel, Consumer), Trouble> {
+        self.find_queue().await?;
+        let channel = self.with.link.channel().await?;
+        let opening = async {
+            channel.basic_qos(self.with.prefetch, BasicQosOptions::default()).await?;
+            self.hand.begin_session();
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            channel.basic_consume(self.queue.as_str().into(), "".into(), options, arguments).await
+        };
+        match timeout(CALL_MAX, opening).await {
+            Ok(consumer) => Ok((channel, consumer?)),
+            Err(_) => Err(Trouble::Silent),
+        }
+    }
+
+    /// The queue was there when the group was joined. If it is not, what was in it is lost, and somebody must know.
+    async fn find_queue(&mut self) -> Result<(), Trouble> {
+        let Self { desk, queue, exchange, hand, .. } = self;
+        if desk.queue(queue).await?.is_none() {
+            tracing::error!(
+                queue, topic = %hand.partition.topic,
+                "the queue is gone, and so are the events that were in it: it is made anew; look for what is missing with \
+                 `crossdock outbox reconcile`"
+            );
+            desk.make_queue(queue).await?;
+        }
+        desk.bind(queue, exchange, &binding_key(hand.partition.number)).await
+    }
+
+    async fn consume(
+        &mut self,
+        channel: &Channel,
+        mut consumer: Consumer,
+        stop: &CancellationToken,
+    ) -> Result<(), Ended> {
+        let hand = self.hand.clone();
+        let mut ticks = interval(ACK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut count, mut quiet) = (0u32, Quiet::new());
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = hand.many_finished.notified() => self.acknowledge(channel, false).await?,
+                _ = ticks.tick() => {
+                    count = count.wrapping_add(1);
+                    self.acknowledge(channel, count.is_multiple_of(ALL_EVERY)).await?;
+                    if quiet.is_due() {
+                        self.look(&mut quiet).await?;
+                    }
+                }
+                next = consumer.next() => {
+                    self.receive(next, &mut consumer)?;
+                    quiet = Quiet::new();
+                }
+            }
+        }
+    }
+
+    /// Takes in what has come.
+    fn receive(
+        &self,
+        next: Option<lapin::Result<Delivery>>,
+        consumer: &mut Consumer,
+    ) -> Result<(), Ended> {
+        let (mut next, mut arrivals) = (Some(next), Vec::new());
+        let mut ended = Ok(());
+        while let Some(came) = next {
+            match came {
+                Some(Ok(delivery)) => arrivals.push(Arrival {
+                    tag: delivery.delivery_tag,
+                    redelivered: delivery.redelivered,
+                    read: record::read(delivery),
+                }),
+                Some(Err(error)) => ended = Err(Ended::from(Trouble::from(error))),
+                None => ended = Err(Ended::Alone("the broker has cancelled it".to_owned())),
+            }
+            if ended.is_err() || arrivals.len() >= AT_ONCE {
+                break;
+            }
+            next = consumer.next().now_or_never();
+        }
+        if self.hand.receive(arrivals) {
+            self.shared.wake();
+        }
+        ended
+    }
+
+    async fn acknowledge(&self, channel: &Channel, all: bool) -> Result<(), Ended> {
+        let acks = self.hand.acks(all);
+        if acks.is_empty() {
+            return Ok(());
+        }
+        match timeout(CALL_MAX, write(channel, acks)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Trouble::from(error).into()),
+            Err(_) => Err(Trouble::Silent.into()),
+        }
+    }
+
+    /// Nothing has come for a while: either there is nothing, or the consumer is dead without saying so.
+    async fn look(&mut self, quiet: &mut Quiet) -> Result<(), Ended> {
+        if self.hand.unacknowledged() > 0 {
+            *quiet = Quiet::new();
+            return Ok(());
+        }
+        match self.desk.queue(&self.queue).await? {
+            Some(queue) if queue.ready > 0 && quiet.looked => {
+                Err(Ended::Alone("events wait in the queue and none come".to_owned()))
+            }
+            Some(queue) => {
+                *quiet = Quiet { looked: queue.ready > 0, ..Quiet::new() };
+                Ok(())
+            }
+            None => Err(Ended::Alone("the queue is gone".to_owned())),
+        }
+    }
+}
+
+/// How long nothing has come.
+struct Quiet {
+    since: Instant,
+    /// It was looked once, and there was something.
+    looked: bool,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        Self { since: Instant::now(), looked: false }
+    }
+
+    fn is_due(&self) -> bool {
+        self.since.elapsed() > QUIET
+    }
+}
+
+/// Hands all acknowledgements to the client before it is waited for any.
+async fn write(channel: &Channel, acks: Vec<Ack>) -> lapin::Result<()> {
+    let mut sends = Vec::with_capacity(acks.len());
+    for Ack { tag, multiple } in acks {
+        let mut send = Box::pin(maybe_done(channel.basic_ack(tag, BasicAckOptions { multiple })));
+        // The first poll puts the frame into the queue of the client.
+        let _ = send.poll_unpin(&mut Context::from_waker(noop_waker_ref()));
+        sends.push(send);
+    }
+    for mut send in sends {
+        send.as_mut().await;
+        send.as_mut().take_output().expect("it was awaited")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! A connection that is made again when it is lost. There are two, one for publishing and one for all else: a broker that is
+//! short of memory or disk stops reading from whoever publishes, and acknowledgements must not wait behind that.
+//!
+//! Nothing is recovered by the client library: channels die with their connection, and whoever used one asks for another one.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use lapin::{Channel, Connection, ErrorKind, Event};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    RabbitOptions,
+    dial::{Refusal, dial},
+};
+
+/// How long the broker may take for one call.
+pub(crate) const CALL_MAX: Duration = Duration::from_secs(10);
+/// The first and the longest wait between two tries to connect.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// What a frame holds unless the broker says less.
+const FRAME_BYTES: usize = 131_072;
+
+/// Why a call to the broker failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Failed(#[from] lapin::Error),
+    #[error("the broker did not answer within {CALL_MAX:?}")]
+    Silent,
+}
+
+impl Trouble {
+    /// The code with which the broker refused the call.
+    pub(crate) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Failed(error) => match error.kind() {
+                ErrorKind::ProtocolError(refused) => Some(refused.get_id()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A connection that is made again.
+pub(crate) struct Link {
+    purpose: &'static str,
+    options: Arc<RabbitOptions>,
+    /// Where the tasks of the adapter run, whoever calls.
+    runtime: Handle,
+    attempts: tokio::sync::Mutex<Attempts>,
+    /// Why the broker takes nothing from us.
+    blocked: watch::Sender<Option<String>>,
+    /// What was told last of it; none while it answers.
+    told: Mutex<Option<String>>,
+    frame_bytes: AtomicUsize,
+    /// The broker does not know that a queue may be without a delivery limit, as before 4.0.
+    pub(crate) knows_no_unlimited: AtomicBool,
+}
+
+#[derive(Default)]
+struct Attempts {
+    connection: Option<Arc<Connection>>,
+    /// The last failure, until when it counts, and the wait after the next one.
+    failed: Option<(Refusal, Instant, Duration)>,
+    closed: bool,
+}
+
+impl Link {
+    pub(crate) fn new(purpose: &'static str, options: Arc<RabbitOptions>, runtime: Handle) -> Arc<Self> {
+        Arc::new(Self {
+            purpose,
+            options,
+            runtime,
+            attempts: tokio::sync::Mutex::default(),
+            blocked: watch::Sender::new(None),
+            told: Mutex::new(None),
+            frame_bytes: AtomicUsize::new(FRAME_BYTES),
+            knows_no_unlimited: AtomicBool::new(false),
+        })
+    }
+
+    /// The connection; made anew if it is lost. While the last failure is fresh it is answered instead of another try.
+    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Trouble> {
+        let mut attempts = self.attempts.lock().await;
+        if attempts.closed {
+            return Err(lapin::Error::from(ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed)).into());
+        }
+        if let Some(connection) = &attempts.connection {
+            if connection.status().connected() {
+                return Ok(connection.clone());
+            }
+            self.lost("the connection is lost");
+            attempts.connection = None;
+        }
+        if let Some((refusal, until, _)) = &attempts.failed
+            && Instant::now() < *until
+        {
+            return Err(refusal.clone().into());
+        }
+        let (options, purpose) = (self.options.clone(), self.purpose);
+        let dialled = self.runtime.spawn(async move { dial(&options, purpose).await }).await;
+        match dialled.unwrap_or_else(|error| Err(Refusal::internal(&error))) {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                self.found(&connection);
+                *attempts = Attempts { connection: Some(connection.clone()), failed: None, closed: false };
+                Ok(connection)
+            }
+            Err(refusal) => {
+                self.lost(&refusal.text);
+                let wait = attempts.failed.as_ref().map_or(AGAIN, |(.., wait)| *wait);
+                let next = (wait * 2).min(AGAIN_MAX);
+                attempts.failed = Some((refusal.clone(), Instant::now() + wait, next));
+                Err(refusal.into())
+            }
+        }
+    }
+
+    /// A new channel.
+    pub(crate) async fn channel(self: &Arc<Self>) -> Result<Channel, Trouble> {
+        let connection = self.connection().await?;
+        match timeout(CALL_MAX, connection.create_channel()).await {
+            Ok(channel) => Ok(channel?),
+            Err(_) => {
+                self.discard().await;
+                Err(Trouble::Silent)
+            }
+        }
+    }
+
+    /// Gives the connection up: it does not answer.
+    pub(crate) async fn discard(self: &Arc<Self>) {
+        let connection = self.attempts.lock().await.connection.take();
+        if let Some(connection) = connection {
+            self.lost("the broker does not answer");
+            self.runtime.spawn(hang_up(connection));
+        }
+    }
+
+    /// Makes no connection any more, and ends the one there is.
+    pub(crate) async fn close(&self) {
+        let connection = {
+            let mut attempts = self.attempts.lock().await;
+            attempts.closed = true;
+            attempts.connection.take()
+        };
+        if let Some(connection) = connection {
+            hang_up(connection).await;
+        }
+    }
+
+    /// Why the broker takes nothing from us, if it does not.
+    pub(crate) fn blocked(&self) -> watch::Receiver<Option<String>> {
+        self.blocked.subscribe()
+    }
+
+    /// How much the attributes of an event may take.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frame_bytes.load(Ordering::Relaxed)
+    }
+
+    fn found(self: &Arc<Self>, connection: &Arc<Connection>) {
+        let frame = usize::try_from(connection.configuration().frame_max()).unwrap_or(FRAME_BYTES);
+        self.frame_bytes.store(frame, Ordering::Relaxed);
+        self.blocked.send_replace(None);
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (purpose, servers) = (self.purpose, self.options.servers());
+        match told {
+            Some(_) => tracing::info!(purpose, servers, "the broker answers again"),
+            None => tracing::debug!(purpose, servers, "connected to the broker"),
+        }
+        let events = connection.events_listener();
+        self.runtime.spawn(attend(Arc::downgrade(self), Arc::downgrade(connection), events));
+    }
+
+    /// Says so, once for each reason.
+    fn lost(&self, why: &str) {
+        self.blocked.send_replace(None);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_deref() != Some(why) {
+            let (purpose, servers) = (self.purpose, self.options.servers());
+            tracing::warn!(purpose, servers, error = why, "the broker is not available; it is tried again until it is");
+            *told = Some(why.to_owned());
+        }
+    }
+}
+
+impl Refusal {
+    fn internal(error: &dyn std::error::Error) -> Self {
+        let text = format!("connecting ended by itself: {error}");
+        Self { kind: crate::dial::RefusalKind::Unreachable, text }
+    }
+}
+
+/// Ends a connection in order, if the broker has an ear for it.
+async fn hang_up(connection: Arc<Connection>) {
+    // Dropping it ends it too, only later.
+    let _ = timeout(Duration::from_secs(2), connection.close(200, "OK".into())).await;
+}
+
+/// Follows what the broker says about a connection, as long as there is one.
+async fn attend(link: Weak<Link>, connection: Weak<Connection>, events: impl Stream<Item = Event>) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        let Some(link) = link.upgrade() else { return };
+        let purpose = link.purpose;
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                tracing::warn!(purpose, reason, "the broker takes no events: it is short of memory or disk");
+                link.blocked.send_replace(Some(reason));
+            }
+            Event::ConnectionUnblocked => {
+                tracing::info!(purpose, "the broker takes events again");
+                link.blocked.send_replace(None);
+            }
+            // Channels tell their errors here too.
+            Event::Error(error) if !connection.upgrade().is_some_and(|there| there.status().connected()) => {
+                link.lost(&crossdock_core::chain(&error));
+                return;
+            }
+            _ => {}
+        }
+    }
+}

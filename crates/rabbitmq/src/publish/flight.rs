@@ -1,0 +1,230 @@
+//! What was sent and is not confirmed yet.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crossdock_core::{Position, PublishError, Published};
+use futures::{FutureExt, task::noop_waker_ref};
+use lapin::{
+    Channel, Confirmation, PublisherConfirm,
+    message::BasicReturnMessage,
+    types::AMQPValue,
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::line::{Answer, Item, Job};
+use crate::record::OFFSET;
+
+/// How many events of a lane may be unconfirmed before the next call has to wait, and how large they may be.
+const EVENTS_MAX: usize = 4_096;
+const BYTES_MAX: usize = 16 << 20;
+
+/// Jobs in the order in which they were sent.
+#[derive(Default)]
+pub(crate) struct Flight {
+    jobs: VecDeque<Flying>,
+    events: usize,
+    bytes: usize,
+    /// When something was confirmed or sent last.
+    moved: Option<Instant>,
+    /// What no queue was found for.
+    returned: HashSet<Returned>,
+}
+
+/// A job that was sent.
+struct Flying {
+    job: Job,
+    bytes: usize,
+    confirms: Vec<Confirm>,
+    /// The first one that may be missing.
+    at: usize,
+}
+
+enum Confirm {
+    Missing(PublisherConfirm),
+    Here(Confirmation),
+    Lost(lapin::Error),
+}
+
+/// Names a message that came back: its exchange, its shard, its offset.
+type Returned = (String, String, i64);
+
+/// The confirms do not come.
+pub(crate) enum Lost {
+    Broken(lapin::Error),
+    Late,
+}
+
+impl Flight {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.events < EVENTS_MAX && self.bytes < BYTES_MAX
+    }
+
+    /// A job was sent; there is a confirm for each of its items.
+    pub(crate) fn add(&mut self, job: Job, bytes: usize, confirms: Vec<PublisherConfirm>) {
+        self.events += confirms.len();
+        self.bytes += bytes;
+        let confirms = confirms.into_iter().map(Confirm::Missing).collect();
+        self.jobs.push_back(Flying { job, bytes, confirms, at: 0 });
+        self.moved = Some(Instant::now());
+    }
+
+    /// Waits until the first job is confirmed; gives up when nothing was confirmed for the limit. Cancellation is safe.
+    pub(crate) async fn landed(&mut self, limit: Duration) -> Result<(), Lost> {
+        loop {
+            let Some(flying) = self.jobs.front_mut() else { return Ok(()) };
+            let until = self.moved.unwrap_or_else(Instant::now) + limit;
+            let before = flying.at;
+            let returned = &mut self.returned;
+            let waiting = timeout_at(until, poll_fn(|context| flying.poll(context, before, returned)));
+            match waiting.await {
+                Ok(Ok(true)) => return Ok(()),
+                Ok(Ok(false)) => self.moved = Some(Instant::now()),
+                Ok(Err(error)) => return Err(Lost::Broken(error)),
+                Err(_) => return Err(Lost::Late),
+            }
+        }
+    }
+
+    /// Takes the first job, which has landed, with its answers; true if some event found no queue.
+    ///
+    /// The client library hands a returned message to whichever confirm comes next, of this job or of a later one. When all of a
+    /// job and before it are confirmed, all that came back of it has been handed out; so what is there of later confirms is
+    /// looked at too. A group of confirms is handed out under one lock: taking it once is to wait for the end of the group.
+    pub(crate) fn land(&mut self, channel: &Channel, exchange: &str) -> Option<(Job, Vec<(usize, Answer)>, bool)> {
+        // What is returned here are messages of confirms that were dropped, which none of ours is.
+        let _ = channel.wait_for_confirms().now_or_never();
+        for flying in self.jobs.iter_mut().skip(1) {
+            flying.glance(&mut self.returned);
+        }
+        let flying = self.jobs.pop_front()?;
+        self.events -= flying.confirms.len();
+        self.bytes -= flying.bytes;
+        let (answers, unrouted) = flying.judge(exchange, &mut self.returned);
+        Some((flying.job, answers, unrouted))
+    }
+
+    pub(crate) fn first(&self) -> Option<&Job> {
+        self.jobs.front().map(|flying| &flying.job)
+    }
+
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().map(|flying| &flying.job)
+    }
+
+    /// Gives all of them up.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Job> + use<> {
+        let jobs = std::mem::take(self).jobs;
+        jobs.into_iter().map(|flying| flying.job)
+    }
+}
+
+impl Flying {
+    /// Ready with true when all is confirmed, with false when something was since `before`.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        before: usize,
+        returned: &mut HashSet<Returned>,
+    ) -> Poll<Result<bool, lapin::Error>> {
+        while let Some(confirm) = self.confirms.get_mut(self.at) {
+            if confirm.poll(context, returned).is_pending() {
+                return if self.at > before { Poll::Ready(Ok(false)) } else { Poll::Pending };
+            }
+            if let Confirm::Lost(error) = confirm {
+                return Poll::Ready(Err(error.clone()));
+            }
+            self.at += 1;
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Looks at what is confirmed without waiting.
+    fn glance(&mut self, returned: &mut HashSet<Returned>) {
+        let mut context = Context::from_waker(noop_waker_ref());
+        for confirm in &mut self.confirms[self.at..] {
+            // What is missing stays missing.
+            let _ = confirm.poll(&mut context, returned);
+        }
+    }
+
+    /// One answer for each event. Behind an event that may be taken later nothing of its key counts as taken.
+    fn judge(&self, exchange: &str, returned: &mut HashSet<Returned>) -> (Vec<(usize, Answer)>, bool) {
+        let (mut behind, mut unrouted) = (HashSet::new(), false);
+        let answers = self.job.items.iter().zip(&self.confirms).map(|(item, confirm)| {
+            let came_back = !returned.is_empty() && returned.remove(&item.returned(exchange));
+            unrouted |= came_back;
+            let answer = match confirm {
+                Confirm::Here(Confirmation::Ack(_)) if came_back => Err(PublishError::Unavailable(
+                    "no queue of any flow is bound to its exchange".to_owned(),
+                )),
+                Confirm::Here(Confirmation::Ack(_)) => Ok(Published::New(Some(Position {
+                    topic: self.job.topic.clone(),
+                    partition: item.shard,
+                    offset: item.offset,
+                }))),
+                Confirm::Here(Confirmation::Nack(_)) => {
+                    Err(PublishError::Unavailable("the broker refused it: a queue is full or has no leader".to_owned()))
+                }
+                Confirm::Here(Confirmation::NotRequested) | Confirm::Missing(_) | Confirm::Lost(_) => {
+                    Err(PublishError::Unknown)
+                }
+            };
+            let key = item.event.key.as_deref();
+            let answer = match answer {
+                Ok(_) if key.is_some_and(|key| behind.contains(key)) => Err(PublishError::Unknown),
+                Err(error) => {
+                    behind.extend(key);
+                    Err(error)
+                }
+                taken => taken,
+            };
+            (item.index, answer)
+        });
+        (answers.collect(), unrouted)
+    }
+}
+
+impl Item {
+    fn returned(&self, exchange: &str) -> Returned {
+        let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
+        (exchange.to_owned(), self.shard.to_string(), offset)
+    }
+}
+
+impl Confirm {
+    fn poll(&mut self, context: &mut Context<'_>, returned: &mut HashSet<Returned>) -> Poll<()> {
+        let Self::Missing(confirm) = self else { return Poll::Ready(()) };
+        match confirm.poll_unpin(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(confirmation)) => {
+                if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = &confirmation {
+                    returned.extend(name(message));
+                }
+                *self = Self::Here(confirmation);
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(error)) => {
+                *self = Self::Lost(error);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+fn name(message: &BasicReturnMessage) -> Option<Returned> {
+    let offset = match message.properties.headers().as_ref()?.inner().get(OFFSET)? {
+        AMQPValue::LongLongInt(offset) => *offset,
+        _ => return None,
+    };
+    let (shard, _) = message.routing_key.as_str().split_once('.')?;
+    Some((message.exchange.as_str().to_owned(), shard.to_owned(), offset))
+}
