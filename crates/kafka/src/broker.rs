@@ -127,7 +127,7 @@ impl Inner {
     }
 
     /// Every partition of the topics.
-    fn partitions(&self, topics: &[Topic]) -> Result<Vec<Partition>, BrokerError> {
+    pub(crate) fn partitions(&self, topics: &[Topic]) -> Result<Vec<Partition>, BrokerError> {
         let found = self.topics.partitions(topics);
         let found = found.map_err(|error| unavailable("looking for topics", error))?;
         found.map_err(BrokerError::UnknownTopic)

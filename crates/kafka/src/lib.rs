@@ -20,6 +20,7 @@ mod options;
 mod provision;
 mod publish;
 mod record;
+mod scan;
 mod token;
 mod topics;
 
@@ -27,3 +28,4 @@ pub use broker::Kafka;
 pub use error::KafkaError;
 pub use options::{KafkaOptions, OptionError};
 pub use provision::TopicShape;
+pub use scan::Scan;
