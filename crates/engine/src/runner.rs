@@ -67,7 +67,10 @@ impl Runner {
             let began = Instant::now();
             let made = match subscription.take() {
                 Some(subscription) => Ok(subscription),
-                None => subscribe(self.broker.as_ref(), &self.flow.plan).await,
+                None => tokio::select! {
+                    made = subscribe(self.broker.as_ref(), &self.flow.plan) => made,
+                    () = self.stop.cancelled() => return,
+                },
             };
             let result = match made {
                 Ok(subscription) => {
@@ -148,8 +151,12 @@ impl Runner {
         let (stop, mut told) = (self.stop.child_token(), false);
         loop {
             let (flow, stores) = (self.flow.clone(), self.stores.clone());
-            match Dispatcher::adopt(flow, partition.clone(), stores, voices.room.clone(), stop.clone()).await
-            {
+            let adopt = Dispatcher::adopt(flow, partition.clone(), stores, voices.room.clone(), stop.clone());
+            let adopted = tokio::select! {
+                adopted = adopt => adopted,
+                () = stop.cancelled() => return None,
+            };
+            match adopted {
                 Ok((dispatcher, handle)) => {
                     let place = (self.flow.plan.name.clone(), partition.clone());
                     let run = watched(dispatcher, place, voices.ended.clone());

@@ -142,9 +142,15 @@ pub struct Fragile {
     memory: Memory,
     broken: Arc<Notify>,
     refuses: Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Fragile {
+    /// Does not say any more how far a group is, or does again.
+    pub fn silence(&self, silent: bool) {
+        self.silent.store(silent, Ordering::SeqCst);
+    }
+
     /// Breaks the subscription that is there.
     pub fn break_now(&self) {
         self.broken.notify_waiters();
@@ -175,6 +181,9 @@ impl Broker for Fragile {
     }
 
     async fn lag(&self, group: &Group) -> Result<Vec<GroupLag>, BrokerError> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(broken());
+        }
         self.memory.lag(group).await
     }
 }
@@ -395,8 +404,8 @@ impl Rig {
         remote: Arc<Remote>,
     ) -> Self {
         let memory = Memory::open(disk.clone(), &setup);
-        let (broken, refuses) = (Arc::default(), Arc::default());
-        let broker = Fragile { memory: memory.clone(), broken, refuses };
+        let (broken, refuses, silent) = (Arc::default(), Arc::default(), Arc::default());
+        let broker = Fragile { memory: memory.clone(), broken, refuses, silent };
         let acts = Arc::new(Slow { memory: memory.clone(), refuses: AtomicBool::new(false) });
         let loses = AtomicBool::new(false);
         let settlements = Arc::new(Unsure { memory: memory.clone(), loses, calls: AtomicUsize::new(0) });

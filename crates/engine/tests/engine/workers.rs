@@ -246,6 +246,19 @@ async fn a_partition_that_stands_still_is_told_of_until_it_goes_on() {
     assert_eq!(rig.hub.stalled(), Vec::<String>::new(), "a closed connection is a reason");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_say_how_far_a_flow_is_is_told_of_and_the_rest_is_shown() {
+    let rig = Rig::new(Options::default()).await;
+    publish(&rig, "e", 5).await;
+    rig.until("all arrived", async || arrived(&rig) == (5, 5)).await;
+    rig.broker.silence(true);
+    let status = rig.hub.status().await.expect("a status all the same");
+    assert_eq!((status.state, status.delivered), ("degraded", 5));
+    assert!(status.problems[0].starts_with("the broker does not say how far flow billing is"), "{status:?}");
+    rig.broker.silence(false);
+    assert_eq!(rig.hub.status().await.expect("a status").state, "running");
+}
+
 /// An outbox that never answers.
 struct Silent;
 
