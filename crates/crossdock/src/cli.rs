@@ -13,20 +13,25 @@ mod deliveries;
 mod details;
 mod failure;
 mod failures;
+mod findings;
 mod follow;
 mod local;
 mod look;
+mod outbox;
+mod reconcile;
 mod replays;
 mod screen;
 mod selection;
+mod servers;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
-use args::Command;
 pub use args::{Cli, DemoArgs, RunArgs};
+use args::{Command, Role};
 use client::Client;
+use crossdock_engine::Roles;
 pub use failure::Code;
 use failure::Failure;
 use screen::Screen;
@@ -54,7 +59,10 @@ async fn command(cli: Cli, screen: &mut Screen) -> Result<Code, Failure> {
         }
         Command::Run(args) => start(args, screen).await,
         Command::Init { dir } => local::init(&dir, screen),
-        Command::Check { file } => local::check(&file, screen),
+        Command::Check { file, online } => local::check(&file, online, screen).await,
+        Command::Plan { of, apply } => servers::plan(of, apply, screen).await,
+        Command::Migrate(of) => servers::migrate(of, screen).await,
+        Command::Outbox(command) => outbox::outbox(command, cli.global.actor.as_deref(), screen).await,
         Command::Completions { shell } => local::completions(shell, screen),
         remote => ask(remote, &Client::new(&cli.global)?, screen).await,
     }
@@ -73,15 +81,18 @@ async fn ask(command: Command, client: &Client, screen: &mut Screen) -> Result<C
 }
 
 async fn start(args: RunArgs, screen: &mut Screen) -> Result<Code, Failure> {
-    match local::load(&args.config) {
-        Ok(loaded) => {
-            screen.problems_aside(&loaded.warnings);
-            finished(crate::run::run(loaded).await)
-        }
-        Err(problems) => {
-            screen.problems_aside(&problems);
-            Err(Failure::new(Code::Failed, format!("{} cannot be run", args.config.display())))
-        }
+    let loaded = servers::load(&args.of.file, "run", screen)?;
+    finished(crate::run::run(loaded, roles(&args.roles)).await)
+}
+
+/// What a worker does; everything where nothing is said.
+fn roles(named: &[Role]) -> Roles {
+    let has = |role| named.is_empty() || named.contains(&role);
+    Roles {
+        ingest: has(Role::Ingest),
+        relay: has(Role::Relay),
+        deliver: has(Role::Deliver),
+        api: has(Role::Api),
     }
 }
 

@@ -4,6 +4,7 @@
 //! connectors say of themselves, references are put into scalars, expressions are compiled. One reading collects
 //! everything that is wrong, with its place and the way out.
 
+mod adapters;
 mod connections;
 mod duration;
 mod expression;

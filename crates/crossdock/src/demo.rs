@@ -25,13 +25,14 @@ use std::{
 
 use anyhow::{Context, bail};
 use crossdock_core::RetryPolicy;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use crossdock_engine::Roles;
 
 use crate::{
     cli::DemoArgs,
     config::Loaded,
-    logs,
+    entrance, logs,
     run::{self, Running},
+    stop::Stop,
 };
 use folder::Folder;
 use screen::Screen;
@@ -89,7 +90,7 @@ fn policy_of_crm(loaded: &Loaded) -> anyhow::Result<RetryPolicy> {
 }
 
 async fn start(loaded: Loaded, listen: SocketAddr) -> anyhow::Result<Running> {
-    run::start(loaded).await.map_err(|error| match run::is_taken(&error) {
+    run::start(loaded, Roles::default()).await.map_err(|error| match entrance::is_taken(&error) {
         true => anyhow::anyhow!(
             "{listen} is taken, perhaps by another hub; `crossdock demo --listen 127.0.0.1:0` takes a free port"
         ),
@@ -167,28 +168,6 @@ fn read_no_more(error: anyhow::Error) -> anyhow::Result<()> {
     match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
         Some(ErrorKind::BrokenPipe) => Ok(()),
         _ => Err(error),
-    }
-}
-
-/// Ctrl-C and SIGTERM.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn listen() -> anyhow::Result<Self> {
-        let interrupt = signal(SignalKind::interrupt()).context("failed to listen for Ctrl-C")?;
-        let terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-        Ok(Self { interrupt, terminate })
-    }
-
-    /// Waits until somebody wants it to end.
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

@@ -6,9 +6,12 @@ mod connectors;
 mod demo;
 mod descriptors;
 mod drain;
+mod entrance;
 mod logs;
 mod run;
 mod safe;
+mod stop;
+mod wiring;
 
 use std::process::ExitCode;
 

@@ -82,7 +82,20 @@ pub enum Command {
         /// The configuration
         #[arg(default_value = "crossdock.yaml")]
         file: PathBuf,
+        /// Also ask the store and the broker; exit with 1 if the hub could not work with them
+        #[arg(long)]
+        online: bool,
     },
+    /// What `run` would make in the store and the broker, and what differs there; exit with 1 if anything does
+    Plan {
+        #[command(flatten)]
+        of: Config,
+        /// Make what is missing; what differs is never changed
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Bring the tables in the store to what this version needs, as `run` does by itself
+    Migrate(Config),
     /// Run the hub
     Run(RunArgs),
     /// The hub at a glance, and what is wrong with it; exit with 1 if anything is
@@ -102,6 +115,9 @@ pub enum Command {
     /// Send dead letters again
     #[command(subcommand)]
     Replay(ReplayCommand),
+    /// The outbox in Postgres: how far it is read, what waits, what was refused
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
     /// Print a script that completes commands: `source <(crossdock completions bash)`
     Completions {
         /// The shell
@@ -109,12 +125,35 @@ pub enum Command {
     },
 }
 
+/// Which configuration a command works with.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// The configuration
+    #[arg(long = "config", short = 'c', value_name = "FILE", default_value = "crossdock.yaml")]
+    pub file: PathBuf,
+}
+
 /// What `run` takes.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// The configuration
-    #[arg(long, short, value_name = "FILE", default_value = "crossdock.yaml")]
-    pub config: PathBuf,
+    #[command(flatten)]
+    pub of: Config,
+    /// What this worker does; all if nothing is said
+    #[arg(long = "role", value_name = "ROLE,…", value_enum, value_delimiter = ',')]
+    pub roles: Vec<Role>,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Takes webhooks and events in
+    Ingest,
+    /// Moves events from the outbox to the broker, if no other worker does
+    Relay,
+    /// Delivers events, together with other workers
+    Deliver,
+    /// Answers what people and programs ask
+    Api,
 }
 
 /// What `demo` takes.
@@ -318,6 +357,68 @@ pub enum ReplayCommand {
     },
     /// End a replay; what was not sent becomes open again
     Cancel(Change),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// Who reads it, how many events wait, since when
+    Status(Config),
+    /// Numbers that are missing and may still be committed, and who holds them
+    Gaps(Config),
+    /// Rows that the broker will never take, with the reason
+    Refused {
+        #[command(flatten)]
+        of: Config,
+        /// How many rows, the oldest first
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Send refused rows once more, for example after their topic was made
+    Retry {
+        #[command(flatten)]
+        of: Config,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Give refused rows up
+    Discard {
+        #[command(flatten)]
+        of: Config,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Compare what was sent with what the broker has; exit with 1 if anything is missing
+    Reconcile {
+        #[command(flatten)]
+        of: Config,
+        #[command(flatten)]
+        range: Range,
+        /// Send what is missing once more
+        #[arg(long)]
+        heal: bool,
+    },
+}
+
+/// Which rows of the outbox; the last 10,000 that were sent if nothing is said.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Range {
+    /// From this row on
+    #[arg(long, value_name = "SEQ", conflicts_with = "last", value_parser = clap::value_parser!(i64).range(1..))]
+    pub since: Option<i64>,
+    /// So many rows, the last ones
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..))]
+    pub last: i64,
+}
+
+/// Refused rows and why something is done with them.
+#[derive(Debug, Clone, Args)]
+pub struct Rows {
+    /// Their numbers
+    #[arg(required = true, value_name = "SEQ")]
+    pub seqs: Vec<i64>,
+    /// Why; kept with your name
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// A change to a replay.

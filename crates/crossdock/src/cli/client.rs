@@ -73,7 +73,7 @@ impl Client {
         }
         let http = http.build().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
         let token = global.token.clone().filter(|token| !token.is_empty());
-        let actor = global.actor.clone().or_else(login).as_deref().and_then(actor);
+        let actor = actor_of(global.actor.as_deref());
         Ok(Self { http, base, token, actor })
     }
 
@@ -214,6 +214,11 @@ impl Client {
 }
 
 /// The name that this machine knows the person by.
+/// Who acts: who was named, or whoever is logged in.
+pub fn actor_of(named: Option<&str>) -> Option<String> {
+    named.map(str::to_owned).or_else(login).as_deref().and_then(actor)
+}
+
 fn login() -> Option<String> {
     ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok())
 }

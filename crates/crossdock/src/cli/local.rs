@@ -8,16 +8,18 @@ use std::{
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use crossdock_core::Severity;
 use serde_json::json;
 
 use super::{
     args::{Cli, Output},
     failure::{Code, Failure},
+    findings,
     screen::Screen,
 };
 use crate::{
     config::{self, Loaded, Problems},
-    connectors,
+    connectors, wiring,
 };
 
 /// The name of a configuration where nothing else is said.
@@ -31,9 +33,14 @@ pub fn load(file: &Path) -> Result<Loaded, Problems> {
     config::load(file, &|name| std::env::var(name).ok(), &connectors::connectors())
 }
 
-/// Tells everything that is wrong with a configuration.
-pub fn check(file: &Path, screen: &mut Screen) -> Result<Code, Failure> {
-    let (problems, summary) = match load(file) {
+/// Tells everything that is wrong with a configuration, `online` also with the store and the broker that it names.
+pub async fn check(file: &Path, online: bool, screen: &mut Screen) -> Result<Code, Failure> {
+    let loaded = load(file);
+    let found = match &loaded {
+        Ok(loaded) if online => wiring::survey(loaded).await,
+        _ => Vec::new(),
+    };
+    let (problems, summary) = match loaded {
         Ok(loaded) => {
             let (flows, connections) = (loaded.plan.flows.len(), loaded.plan.connections.len());
             let [flows, connections] = [number(flows, "flow"), number(connections, "connection")];
@@ -45,16 +52,27 @@ pub fn check(file: &Path, screen: &mut Screen) -> Result<Code, Failure> {
         }
     };
     match screen.output {
-        Output::Json => screen.json(&problems.json().to_string())?,
+        Output::Json => {
+            let mut told = problems.json();
+            if online {
+                told["online"] = json!(found);
+            }
+            screen.json(&told.to_string())?;
+        }
         Output::Table => {
             if !problems.items.is_empty() {
                 screen.problems(&problems)?;
                 screen.line("")?;
             }
             screen.line(&summary)?;
+            if !found.is_empty() {
+                findings::show(&found, screen)?;
+                screen.hint(&findings::summary(&found));
+            }
         }
     }
-    Ok(if problems.has_errors() { Code::Failed } else { Code::Ok })
+    let wrong = problems.has_errors() || findings::worst(&found) == Severity::Error;
+    Ok(if wrong { Code::Failed } else { Code::Ok })
 }
 
 fn number(count: usize, noun: &str) -> String {

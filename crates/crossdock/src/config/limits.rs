@@ -19,14 +19,15 @@ pub struct Limits {
     pub data_bytes_max: Option<u64>,
     /// The most events a second over all ways in; none for no limit, the default.
     pub rate: Option<f64>,
-    /// The most events that may wait in the outbox; with more, nothing is taken in over HTTP. Default 10,000,000. Applications
+    /// The most events that may wait in the outbox; with more, nothing is taken in over HTTP; the store's own limit
+    /// if it is not written, 10,000,000. Applications
     /// that write to the outbox themselves are not held up.
-    pub outbox_events_max: u64,
+    pub outbox_events_max: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes_max: 1 << 20, data_bytes_max: None, rate: None, outbox_events_max: 10_000_000 }
+        Self { body_bytes_max: 1 << 20, data_bytes_max: None, rate: None, outbox_events_max: None }
     }
 }
 
@@ -55,8 +56,7 @@ impl Reader<'_> {
             limits.rate = self.parsed(node, "`rate`", RATE_HELP, duration::rate);
         }
         if let Some(node) = fields.get("outbox") {
-            let events = self.integer(node, "`outbox`", 1, u64::MAX);
-            limits.outbox_events_max = events.unwrap_or(limits.outbox_events_max);
+            limits.outbox_events_max = self.integer(node, "`outbox`", 1, u64::MAX);
         }
         limits
     }

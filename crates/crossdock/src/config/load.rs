@@ -18,7 +18,7 @@ use super::{
     problem::{Problem, Problems, code},
     reader::{Fields, Reader, nearest},
     reference,
-    servers::{Carrier, Servers, Store},
+    servers::{Carrier, Servers, Shown, Store},
     topics::{Declared, Shape, TopicPlan},
     yaml::{self, Node},
 };
@@ -49,6 +49,8 @@ pub struct Loaded {
     pub store: Store,
     /// What carries events. Default a log in the `data` folder.
     pub broker: Carrier,
+    /// Both for people, without any secret.
+    pub shown: Shown,
     /// The folder of the embedded store and broker. Default `data` beside the file.
     pub data: PathBuf,
     /// Where the API listens. Default 127.0.0.1:8080.
@@ -69,6 +71,13 @@ pub struct Loaded {
     pub plan: Plan,
     /// What probably is not meant like that.
     pub warnings: Problems,
+}
+
+impl Loaded {
+    /// Whether it needs nothing but its own folder.
+    pub fn is_embedded(&self) -> bool {
+        matches!((&self.store, &self.broker), (Store::Embedded, Carrier::Embedded))
+    }
 }
 
 /// Loads a configuration: reads it, checks it, puts references in and compiles it. Either it can be run, or everything
@@ -132,7 +141,7 @@ impl Reader<'_> {
         let loopback = listen.is_none_or(|listen| listen.ip().is_loopback());
         let allowed_hosts = fields.get("allowed_hosts").and_then(|node| self.hosts(node)).unwrap_or_default();
         let limits = self.limits(&fields);
-        let servers = self.servers(&fields);
+        let servers = self.servers(&fields, folder);
         let shape = self.shape(&fields);
         let dedupe_window =
             fields.get("dedupe_window").and_then(|node| self.duration(node, "`dedupe_window`"));
@@ -142,11 +151,12 @@ impl Reader<'_> {
         if let Some(servers) = &servers {
             self.warn_of_unused_fields(servers, &fields);
         }
-        let Servers { store, broker } = servers?;
+        let Servers { store, broker, shown } = servers?;
         Some(Loaded {
             file: path.to_owned(),
             store,
             broker,
+            shown,
             data: data?,
             listen: listen?,
             token: token.flatten(),

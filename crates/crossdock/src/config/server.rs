@@ -41,6 +41,19 @@ pub struct Written {
 }
 
 impl Server {
+    /// The address for people: without user, password and options.
+    pub fn shown(&self) -> String {
+        let place = self.url.split(['?', '#']).next().unwrap_or_default();
+        match place.split_once("://") {
+            Some((scheme, rest)) => {
+                let end = rest.find('/').unwrap_or(rest.len());
+                let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+                format!("{scheme}://{}", &rest[host..])
+            }
+            None => place.to_owned(),
+        }
+    }
+
     /// What stands before `://`, or all of it where nothing does.
     pub fn scheme(&self) -> &str {
         self.url.split_once("://").map_or(self.url.as_str(), |(scheme, _)| scheme)
@@ -61,24 +74,30 @@ impl Reader<'_> {
             return None;
         };
         let address = self.address(&url.node, "`url`");
-        let options: Vec<_> = entries
-            .iter()
-            .filter(|entry| entry.name != "url")
-            .map(|entry| self.server_option(entry))
-            .collect();
-        let options = options.into_iter().collect::<Option<_>>()?;
-        Some(Server { url: address?, at: url.node.span.clone(), options })
+        let mut options = Vec::new();
+        let others = entries.iter().filter(|entry| entry.name != "url");
+        let whole = others.map(|entry| self.server_option("", entry, &mut options)).collect::<Vec<_>>();
+        Some(Server { url: address?, at: url.node.span.clone(), options }).filter(|_| !whole.contains(&false))
     }
 
-    fn server_option(&mut self, entry: &Entry) -> Option<Written> {
-        let resolved = self.resolved(&entry.node, &format!("`{}`", entry.name))?;
-        Some(Written {
-            name: entry.name.clone(),
+    /// An option, or a map of options whose names are put together: `tls: { ca: x }` is `tls.ca: x`.
+    fn server_option(&mut self, prefix: &str, entry: &Entry, options: &mut Vec<Written>) -> bool {
+        let name = format!("{prefix}{}", entry.name);
+        if let Value::Map(entries) = &entry.node.value {
+            let prefix = format!("{name}.");
+            let whole: Vec<_> =
+                entries.iter().map(|entry| self.server_option(&prefix, entry, options)).collect();
+            return !whole.contains(&false);
+        }
+        let Some(resolved) = self.resolved(&entry.node, &format!("`{name}`")) else { return false };
+        options.push(Written {
+            name,
             value: resolved.text,
             name_at: entry.at.clone(),
             value_at: entry.node.span.clone(),
             literal: resolved.inserted.is_empty() || resolved.has_default,
-        })
+        });
+        true
     }
 
     /// An address whose password, if it has one, comes from the environment.
@@ -238,6 +257,15 @@ mod tests {
         ] {
             assert!(!Parts::of(right).password_is_literal(), "{right}");
         }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_what_is_secret() {
+        let shown = |url: &str| Server { url: url.to_owned(), at: 0..0, options: Vec::new() }.shown();
+        assert_eq!(shown("postgres://hub:p%40ss@db:5432/hub?sslmode=require"), "postgres://db:5432/hub");
+        assert_eq!(shown("kafka://hub:p@h1:9092,h2:9092"), "kafka://h1:9092,h2:9092");
+        assert_eq!(shown("amqp://mq/@x"), "amqp://mq/@x");
+        assert_eq!(shown("embedded"), "embedded");
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! `store:` and `broker:` where the hub keeps what it must not lose, and what carries its events.
 
+use std::path::Path;
+
+use crossdock_kafka::KafkaOptions;
+use crossdock_postgres::PostgresOptions;
+use crossdock_rabbitmq::RabbitOptions;
+
 use super::{
     problem::{Problem, code},
     reader::{Fields, Reader, nearest},
@@ -12,7 +18,7 @@ pub enum Store {
     /// In the `data` folder.
     Embedded,
     /// In a Postgres database, which several workers may share.
-    Postgres(Server),
+    Postgres(Box<PostgresOptions>),
 }
 
 /// What carries the events.
@@ -20,9 +26,9 @@ pub enum Carrier {
     /// A log in the `data` folder.
     Embedded,
     /// Kafka, or what speaks its protocol.
-    Kafka(Server),
+    Kafka(Box<KafkaOptions>),
     /// RabbitMQ.
-    RabbitMq(Server),
+    RabbitMq(Box<RabbitOptions>),
 }
 
 /// The store and the broker of a configuration, with their places.
@@ -31,8 +37,20 @@ pub struct Servers {
     pub store: Store,
     /// The broker.
     pub broker: Carrier,
+    /// Both for people, without any secret.
+    pub shown: Shown,
 }
 
+/// A store and a broker for people, without any secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// `embedded`, or an address.
+    pub store: String,
+    /// The same.
+    pub broker: String,
+}
+
+const EMBEDDED: &str = "embedded";
 const STORES: [&str; 3] = ["embedded", "postgres", "postgresql"];
 const BROKERS: [&str; 4] = ["embedded", "kafka", "amqp", "amqps"];
 const STORE_HELP: &str = "`embedded`, or `postgres://USER@HOST/DATABASE`";
@@ -41,35 +59,52 @@ const BROKER_HELP: &str =
 
 impl Reader<'_> {
     /// The store and the broker, which must fit together. Missing only if something was reported.
-    pub fn servers(&mut self, fields: &Fields<'_>) -> Option<Servers> {
-        let store = fields.entry("store").map_or(Some(Store::Embedded), |entry| self.store(entry));
-        let broker = fields.entry("broker").map_or(Some(Carrier::Embedded), |entry| self.broker(entry));
-        let servers = Servers { store: store?, broker: broker? };
+    pub fn servers(&mut self, fields: &Fields<'_>, folder: &Path) -> Option<Servers> {
+        let store = fields
+            .entry("store")
+            .map_or(Some((Store::Embedded, EMBEDDED.to_owned())), |entry| self.store(entry, folder));
+        let broker = fields
+            .entry("broker")
+            .map_or(Some((Carrier::Embedded, EMBEDDED.to_owned())), |entry| self.broker(entry, folder));
+        let ((store, shown_store), (broker, shown_broker)) = (store?, broker?);
+        let shown = Shown { store: shown_store, broker: shown_broker };
+        let servers = Servers { store, broker, shown };
         self.check_pair(&servers, fields);
         Some(servers)
     }
 
-    fn store(&mut self, entry: &Entry) -> Option<Store> {
+    fn store(&mut self, entry: &Entry, folder: &Path) -> Option<(Store, String)> {
         let server = self.server(entry, "`store`")?;
-        match server.scheme() {
+        let store = match server.scheme() {
             "embedded" if server.url == "embedded" => {
                 self.without_options(&server).then_some(Store::Embedded)
             }
-            "postgres" | "postgresql" if server.url.contains("://") => Some(Store::Postgres(server)),
+            "postgres" | "postgresql" if server.url.contains("://") => {
+                let options = self.adapted::<PostgresOptions>(&server, folder)?;
+                Some(Store::Postgres(Box::new(options)))
+            }
             scheme => self.unknown_server("store", scheme, &STORES, STORE_HELP, &server.at),
-        }
+        };
+        store.map(|store| (store, server.shown()))
     }
 
-    fn broker(&mut self, entry: &Entry) -> Option<Carrier> {
+    fn broker(&mut self, entry: &Entry, folder: &Path) -> Option<(Carrier, String)> {
         let server = self.server(entry, "`broker`")?;
-        match server.scheme() {
+        let broker = match server.scheme() {
             "embedded" if server.url == "embedded" => {
                 self.without_options(&server).then_some(Carrier::Embedded)
             }
-            "kafka" if server.url.contains("://") => Some(Carrier::Kafka(server)),
-            "amqp" | "amqps" if server.url.contains("://") => Some(Carrier::RabbitMq(server)),
+            "kafka" if server.url.contains("://") => {
+                let options = self.adapted::<KafkaOptions>(&server, folder)?;
+                Some(Carrier::Kafka(Box::new(options)))
+            }
+            "amqp" | "amqps" if server.url.contains("://") => {
+                let options = self.adapted::<RabbitOptions>(&server, folder)?;
+                Some(Carrier::RabbitMq(Box::new(options)))
+            }
             scheme => self.unknown_server("broker", scheme, &BROKERS, BROKER_HELP, &server.at),
-        }
+        };
+        broker.map(|broker| (broker, server.shown()))
     }
 
     fn without_options(&mut self, server: &Server) -> bool {

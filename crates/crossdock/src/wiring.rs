@@ -1,0 +1,57 @@
+//! What a hub stands on: the store and the broker that its configuration names, opened and put together.
+//!
+//! ```text
+//! store     broker
+//! embedded  embedded   one process; the log of the broker is the outbox
+//! postgres  embedded   one worker; its relay moves events from the outbox into the log
+//! postgres  kafka      any number of workers
+//! postgres  rabbitmq   any number of workers
+//! ```
+
+mod alone;
+mod embedded;
+mod hindrance;
+mod kafka;
+mod order;
+mod postgres;
+mod provision;
+mod rabbitmq;
+mod sent;
+mod survey;
+
+use std::sync::Arc;
+
+use crossdock_core::{Broker, Finding};
+use crossdock_engine::Stores;
+use futures::future::BoxFuture;
+
+pub use embedded::ground as embedded;
+pub use hindrance::{Waiting, hindrance};
+pub use postgres::on_servers;
+pub use sent::present;
+pub use survey::{apply, database, migrate, survey};
+
+/// A store and a broker, ready for a hub.
+pub struct Ground {
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+    /// The stores.
+    pub stores: Stores,
+    closing: BoxFuture<'static, ()>,
+}
+
+/// Findings in one line, for an error.
+fn told(findings: &[Finding]) -> String {
+    let one = |finding: &Finding| match &finding.remedy {
+        Some(remedy) => format!("{}: {}; {remedy}", finding.subject, finding.detail),
+        None => format!("{}: {}", finding.subject, finding.detail),
+    };
+    findings.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+impl Ground {
+    /// Lets go of everything. After the hub has stopped.
+    pub async fn close(self) {
+        self.closing.await;
+    }
+}
