@@ -72,11 +72,7 @@ impl RabbitMq {
     /// Makes ready what is needed, in the runtime from which it is called; connects when it is used first, and again whenever
     /// the connection is lost. `leases` share the shards between workers, `checkpoints` tell new groups from those
     /// that were there before.
-    pub fn open(
-        options: RabbitOptions,
-        leases: Arc<dyn Leases>,
-        checkpoints: Arc<dyn Checkpoints>,
-    ) -> Self {
+    pub fn open(options: RabbitOptions, leases: Arc<dyn Leases>, checkpoints: Arc<dyn Checkpoints>) -> Self {
         let (options, runtime) = (Arc::new(options), Handle::current());
         let names = Names::new(&options.prefix);
         let registry = Arc::new(Registry::default());

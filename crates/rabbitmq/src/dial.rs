@@ -2,6 +2,7 @@
 
 use std::{fmt, io, time::Duration};
 
+use futures::{AsyncReadExt, AsyncWriteExt};
 use lapin::{
     Connection, ConnectionProperties, ErrorKind,
     auth::AuthProvider,
@@ -16,6 +17,9 @@ use crate::{
     RabbitOptions,
     options::{Login, Tls},
 };
+
+/// More than a broker says of itself.
+const GREETING_MAX: u32 = 1 << 16;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +73,66 @@ pub(crate) async fn dial(options: &RabbitOptions, purpose: &str) -> Result<Conne
         };
     }
     Err(refusal.unwrap_or(Refusal { kind: RefusalKind::Unreachable, text: "no server is named".to_owned() }))
+}
+
+/// The major version of the broker; none if it does not tell. The client library keeps what the broker says of itself to
+/// itself, so it is asked for by hand, on a connection that ends with its greeting.
+pub(crate) async fn version(options: &RabbitOptions) -> Result<Option<u32>, Refusal> {
+    let tls = match &options.tls {
+        Some(tls) => certificates(tls).await?,
+        None => OwnedTLSConfig::default(),
+    };
+    let mut refusal = None;
+    for (host, port) in &options.hosts {
+        match timeout(options.connect_timeout, greeting(options, host, *port, tls.clone())).await {
+            Ok(Ok(greeting)) => return Ok(major_version(&greeting)),
+            Ok(Err(error)) => {
+                refusal.get_or_insert(refused(&format!("{host}:{port}"), &error.into(), options))
+            }
+            Err(_) => refusal.get_or_insert(Refusal {
+                kind: RefusalKind::Unreachable,
+                text: format!("{host}:{port} did not answer within {:?}", options.connect_timeout),
+            }),
+        };
+    }
+    Err(refusal.unwrap_or(Refusal { kind: RefusalKind::Unreachable, text: "no server is named".to_owned() }))
+}
+
+/// The first frame of the broker.
+async fn greeting(
+    options: &RabbitOptions,
+    host: &str,
+    port: u16,
+    tls: OwnedTLSConfig,
+) -> io::Result<Vec<u8>> {
+    let runtime = default_runtime().map_err(io::Error::other)?;
+    let uri = AMQPUri {
+        scheme: if options.tls.is_some() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority { host: host.to_owned(), port, ..AMQPAuthority::default() },
+        ..AMQPUri::default()
+    };
+    let mut stream = AMQPUriTcpExt::connect_with_config_async(&uri, tls.as_ref(), &runtime).await?;
+    stream.write_all(b"AMQP\0\0\x09\x01").await?;
+    stream.flush().await?;
+    // Type, channel, length of the payload.
+    let mut head = [0; 7];
+    stream.read_exact(&mut head).await?;
+    let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+    if length > GREETING_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers is no AMQP"));
+    }
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await?;
+    Ok(payload)
+}
+
+/// In the table of the broker's properties: the name as a short string, the type, the value as a long string.
+fn major_version(greeting: &[u8]) -> Option<u32> {
+    const NAME: &[u8] = b"\x07versionS";
+    let at = greeting.windows(NAME.len()).position(|window| window == NAME)?;
+    let value = greeting.get(at + NAME.len() + 4..)?;
+    let digits: Vec<u8> = value.iter().copied().take_while(u8::is_ascii_digit).collect();
+    String::from_utf8(digits).ok()?.parse().ok()
 }
 
 async fn connect(
@@ -148,7 +212,9 @@ fn refused(server: &str, error: &lapin::Error, options: &RabbitOptions) -> Refus
             _ => RefusalKind::Unreachable,
         },
         // rustls tells what it does not like as invalid data.
-        ErrorKind::IOError(broken) if options.tls.is_some() && broken.kind() == io::ErrorKind::InvalidData => {
+        ErrorKind::IOError(broken)
+            if options.tls.is_some() && broken.kind() == io::ErrorKind::InvalidData =>
+        {
             RefusalKind::Tls
         }
         ErrorKind::AuthProviderError(_) => RefusalKind::Login,
@@ -156,4 +222,17 @@ fn refused(server: &str, error: &lapin::Error, options: &RabbitOptions) -> Refus
         _ => RefusalKind::Unreachable,
     };
     Refusal { kind, text: format!("{server}: {}", crossdock_core::chain(error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major_version;
+
+    #[test]
+    fn the_version_is_read_from_the_greeting() {
+        let greeting = b"\0\x0a\0\x0a\0\x09\x07productS\0\0\0\x08RabbitMQ\x07versionS\0\0\0\x063.10.8";
+        assert_eq!(major_version(greeting), Some(3));
+        assert_eq!(major_version(b"\x07versionS\0\0"), None);
+        assert_eq!(major_version(b""), None);
+    }
 }

@@ -1,6 +1,9 @@
 //! What is found when RabbitMQ is compared with the configuration.
 
-use std::{collections::{BTreeMap, HashSet}, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use crossdock_core::{Finding, Group, Topic, chain};
 use futures::StreamExt;
@@ -67,7 +70,10 @@ async fn alarm(connection: &Connection) -> Option<Finding> {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let nobody = uuid::Uuid::new_v4().to_string();
         let options = BasicPublishOptions::default();
-        channel.basic_publish("".into(), nobody.into(), options, b"", lapin::BasicProperties::default()).await?.await
+        channel
+            .basic_publish("".into(), nobody.into(), options, b"", lapin::BasicProperties::default())
+            .await?
+            .await
     };
     let blocked = async {
         while let Some(event) = events.next().await {
@@ -127,7 +133,9 @@ impl Inner {
         };
         let pattern = format!("^{}", self.options.prefix.replace('.', "\\."));
         let vhost = &self.options.vhost;
-        format!("give it its rights: `rabbitmqctl set_permissions -p '{vhost}' '{user}' '{pattern}' '{pattern}' '{pattern}'`")
+        format!(
+            "give it its rights: `rabbitmqctl set_permissions -p '{vhost}' '{user}' '{pattern}' '{pattern}' '{pattern}'`"
+        )
     }
 
     fn unclear(&self, trouble: &Trouble) -> Finding {
@@ -147,8 +155,13 @@ impl Inner {
                     let shards = self.registry.partitions(&shape.topic, self.options.partitions);
                     Finding::ok(topic(&shape.topic), format!("exchange `{exchange}`, {shards} shards"))
                 }
-                Ok(false) => Finding::missing(topic(&shape.topic), format!("the exchange `{exchange}` is missing; it is made")),
-                Err(trouble) => self.refused(topic(&shape.topic), trouble.clone(), "looking").map_err(|_| trouble)?,
+                Ok(false) => Finding::missing(
+                    topic(&shape.topic),
+                    format!("the exchange `{exchange}` is missing; it is made"),
+                ),
+                Err(trouble) => {
+                    self.refused(topic(&shape.topic), trouble.clone(), "looking").map_err(|_| trouble)?
+                }
             });
         }
         findings.extend(self.rights(&mut desk, seen.as_deref()).await?);
@@ -177,7 +190,12 @@ impl Inner {
         }
     }
 
-    async fn look_at_queues(&self, desk: &mut Desk, group: &Group, topic: &Topic) -> Result<Vec<Finding>, Trouble> {
+    async fn look_at_queues(
+        &self,
+        desk: &mut Desk,
+        group: &Group,
+        topic: &Topic,
+    ) -> Result<Vec<Finding>, Trouble> {
         let (found, about) = (self.find(desk, group, topic).await?, queues(group, topic));
         if let Some(finding) = found.differs(group, topic) {
             return Ok(vec![finding]);
@@ -194,15 +212,19 @@ impl Inner {
                 Ok(Made::Unlimited) => {}
                 Ok(Made::Unsaid) => unsaid += 1,
                 Err(trouble) => {
-                    findings.push(self.refused(about.clone(), trouble.clone(), "looking").map_err(|_| trouble)?);
+                    findings
+                        .push(self.refused(about.clone(), trouble.clone(), "looking").map_err(|_| trouble)?);
                 }
             }
         }
         let missing = found.ready.len() - there;
         if missing > 0 {
-            findings.push(Finding::missing(about.clone(), format!("{missing} queues are missing; they are made")));
+            findings.push(Finding::missing(
+                about.clone(),
+                format!("{missing} queues are missing; they are made"),
+            ));
         }
-        if unsaid > 0 && !self.link.knows_no_unlimited.load(Ordering::Relaxed) {
+        if unsaid > 0 && self.link.knows_unlimited().await? {
             findings.push(Finding::warning(
                 about.clone(),
                 "they are older than this version of RabbitMQ, which drops what was delivered 20 times",
@@ -227,11 +249,17 @@ impl Inner {
         };
         let mut findings = Vec::new();
         match management.nodes().await {
-            Ok(nodes) => findings.extend(nodes.iter().filter(|node| node.mem_alarm || node.disk_free_alarm).map(|node| {
-                let short = if node.mem_alarm { "memory" } else { "disk" };
-                let detail = format!("it is short of {short}, and takes no events");
-                Finding::error(format!("node `{}`", node.name), detail, format!("give its machine {short}"))
-            })),
+            Ok(nodes) => findings.extend(
+                nodes.iter().filter(|node| node.mem_alarm || node.disk_free_alarm).map(|node| {
+                    let short = if node.mem_alarm { "memory" } else { "disk" };
+                    let detail = format!("it is short of {short}, and takes no events");
+                    Finding::error(
+                        format!("node `{}`", node.name),
+                        detail,
+                        format!("give its machine {short}"),
+                    )
+                }),
+            ),
             Err(why) => return vec![unreadable(why)],
         }
         let ours = wanted.groups.iter().flat_map(|(group, topics)| {
@@ -275,9 +303,10 @@ impl Rules {
         if self.max_length.is_some() || self.max_length_bytes.is_some() {
             // A policy wins over the argument of the queue here.
             dangers.push(match self.overflow.as_deref() {
-                Some("reject-publish") | None => {
-                    ("its limit of length refuses events when a queue is full, which turns their order", false)
-                }
+                Some("reject-publish") | None => (
+                    "its limit of length refuses events when a queue is full, which turns their order",
+                    false,
+                ),
                 Some(_) => ("its limit of length drops the oldest events", true),
             });
         }

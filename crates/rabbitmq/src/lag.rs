@@ -11,7 +11,11 @@ impl Inner {
     pub(crate) async fn lag(&self, group: &Group) -> Result<Vec<GroupLag>, BrokerError> {
         let mut topics = self.registry.topics_of(group);
         if topics.is_empty() {
-            topics = self.checkpoints.begun(group).await.map_err(|error| unavailable("asking for the lag", error))?;
+            topics = self
+                .checkpoints
+                .begun(group)
+                .await
+                .map_err(|error| unavailable("asking for the lag", error))?;
         }
         let mut desk = Desk::new(self.link.clone());
         let mut lag = Vec::new();

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,13 +15,13 @@ use futures::{Stream, StreamExt};
 use lapin::{Channel, Connection, ErrorKind, Event};
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{OnceCell, watch},
     time::{Instant, timeout},
 };
 
 use crate::{
     RabbitOptions,
-    dial::{Refusal, dial},
+    dial::{Refusal, dial, version},
 };
 
 /// How long the broker may take for one call.
@@ -68,8 +68,9 @@ pub(crate) struct Link {
     /// What was told last of it; none while it answers.
     told: Mutex<Option<String>>,
     frame_bytes: AtomicUsize,
-    /// The broker does not know that a queue may be without a delivery limit, as before 4.0.
-    pub(crate) knows_no_unlimited: AtomicBool,
+    /// Whether -1 is no delivery limit, as from version 4 on. Before, it is one that drops an event when it is delivered
+    /// a second time.
+    knows_unlimited: OnceCell<bool>,
 }
 
 #[derive(Default)]
@@ -90,7 +91,7 @@ impl Link {
             blocked: watch::Sender::new(None),
             told: Mutex::new(None),
             frame_bytes: AtomicUsize::new(FRAME_BYTES),
-            knows_no_unlimited: AtomicBool::new(false),
+            knows_unlimited: OnceCell::new(),
         })
     }
 
@@ -98,7 +99,10 @@ impl Link {
     pub(crate) async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Trouble> {
         let mut attempts = self.attempts.lock().await;
         if attempts.closed {
-            return Err(lapin::Error::from(ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed)).into());
+            return Err(lapin::Error::from(ErrorKind::InvalidConnectionState(
+                lapin::ConnectionState::Closed,
+            ))
+            .into());
         }
         if let Some(connection) = &attempts.connection {
             if connection.status().connected() {
@@ -141,6 +145,17 @@ impl Link {
                 Err(Trouble::Silent)
             }
         }
+    }
+
+    /// Whether a queue can say that it has no delivery limit.
+    pub(crate) async fn knows_unlimited(&self) -> Result<bool, Trouble> {
+        let ask = async || {
+            let options = self.options.clone();
+            let asked = self.runtime.spawn(async move { version(&options).await }).await;
+            let version = asked.unwrap_or_else(|error| Err(Refusal::internal(&error)))?;
+            Ok(version.is_some_and(|major| major >= 4))
+        };
+        self.knows_unlimited.get_or_try_init(ask).await.copied()
     }
 
     /// Gives the connection up: it does not answer.
@@ -194,7 +209,12 @@ impl Link {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.as_deref() != Some(why) {
             let (purpose, servers) = (self.purpose, self.options.servers());
-            tracing::warn!(purpose, servers, error = why, "the broker is not available; it is tried again until it is");
+            tracing::warn!(
+                purpose,
+                servers,
+                error = why,
+                "the broker is not available; it is tried again until it is"
+            );
             *told = Some(why.to_owned());
         }
     }

@@ -37,8 +37,13 @@ impl RabbitMq {
                 continue;
             }
             match desk.make_exchange(&exchange).await {
-                Ok(()) => made.push(Finding::ok(findings::topic(&shape.topic), format!("made as exchange `{exchange}`"))),
-                Err(error) => wrong.push(inner.refused(findings::topic(&shape.topic), error, "making topics")?),
+                Ok(()) => made.push(Finding::ok(
+                    findings::topic(&shape.topic),
+                    format!("made as exchange `{exchange}`"),
+                )),
+                Err(error) => {
+                    wrong.push(inner.refused(findings::topic(&shape.topic), error, "making topics")?)
+                }
             }
         }
         for (group, topics) in &wanted.groups {
@@ -51,13 +56,18 @@ impl RabbitMq {
                 }
                 match inner.make_queues(group, std::slice::from_ref(topic)).await {
                     Ok(0) => {}
-                    Ok(count) => made.push(Finding::ok(findings::queues(group, topic), format!("{count} queues made"))),
+                    Ok(count) => {
+                        made.push(Finding::ok(findings::queues(group, topic), format!("{count} queues made")))
+                    }
                     Err(RabbitError::Unavailable { source, .. }) => {
-                        let trouble = source.downcast::<Trouble>().map_err(|source| RabbitError::Unavailable {
-                            doing: "making queues",
-                            source,
-                        })?;
-                        wrong.push(inner.refused(findings::queues(group, topic), *trouble, "making queues")?);
+                        let trouble = source
+                            .downcast::<Trouble>()
+                            .map_err(|source| RabbitError::Unavailable { doing: "making queues", source })?;
+                        wrong.push(inner.refused(
+                            findings::queues(group, topic),
+                            *trouble,
+                            "making queues",
+                        )?);
                     }
                     Err(error) => return Err(error),
                 }
@@ -80,7 +90,8 @@ impl Inner {
         let mut desk = Desk::new(self.link.clone());
         let mut made = 0;
         for partition in self.partitions(topics) {
-            let (queue, exchange) = (self.names.queue(group, &partition), self.names.exchange(&partition.topic));
+            let (queue, exchange) =
+                (self.names.queue(group, &partition), self.names.exchange(&partition.topic));
             let trouble = |error| failed("making queues", error);
             let is_new = desk.queue(&queue).await.map_err(trouble)?.is_none();
             if is_new && begun.contains(&partition.topic) {
@@ -144,7 +155,9 @@ impl Found {
         if self.beyond {
             return Some(Finding::error(
                 findings::queues(group, topic),
-                format!("there are queues of more than the {wanted} shards that are wanted; nobody would read them"),
+                format!(
+                    "there are queues of more than the {wanted} shards that are wanted; nobody would read them"
+                ),
                 "write the number of `partitions` that the topic was made with, or delete the queues beyond once they are empty",
             ));
         }

@@ -102,7 +102,8 @@ fn put_extensions(headers: &mut FieldTable, extensions: &[(String, String)]) {
 /// What the attributes of an event take in a frame, which holds them all: a little more than they really do.
 pub(crate) fn header_bytes(event: &Event) -> usize {
     // Name and value may stand in three places: the header, a property or a plain header, and the order.
-    let attributes = event.attributes().map(|(name, value)| 2 * (PREFIX.len() + name.len() + value.len()) + 16);
+    let attributes =
+        event.attributes().map(|(name, value)| 2 * (PREFIX.len() + name.len() + value.len()) + 16);
     512 + attributes.sum::<usize>()
 }
 
@@ -174,18 +175,29 @@ mod tests {
         let extensions = extensions.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let content_type = Some("a/b".to_owned());
         let data = Bytes::from_static(b"x");
-        let expected =
-            Event { id: "7".into(), source: "/s".into(), kind: "t".into(), content_type, extensions, data, ..event() };
+        let expected = Event {
+            id: "7".into(),
+            source: "/s".into(),
+            kind: "t".into(),
+            content_type,
+            extensions,
+            data,
+            ..event()
+        };
         assert_eq!((read.offset, read.event), (None, expected));
     }
 
     #[test]
     fn what_is_no_cloud_event_becomes_one_with_a_stable_id() {
-        let plain = |data: &[u8]| read(delivery(BasicProperties::default().with_type("invoice".into()), data));
+        let plain =
+            |data: &[u8]| read(delivery(BasicProperties::default().with_type("invoice".into()), data));
         let (one, again, other) = (plain(b"a"), plain(b"a"), plain(b"b"));
         assert_eq!(one.event, again.event);
         assert_ne!(one.event.id, other.event.id);
-        assert_eq!((one.event.source.as_str(), one.event.kind.as_str()), ("amqp:///crossdock.orders", "invoice"));
+        assert_eq!(
+            (one.event.source.as_str(), one.event.kind.as_str()),
+            ("amqp:///crossdock.orders", "invoice")
+        );
         assert_eq!(one.fallback, again.fallback);
         assert!(one.event.validate().is_ok() && one.fallback < 1 << 63);
         let named = read(delivery(BasicProperties::default().with_message_id("m1".into()), b"a"));

@@ -1,12 +1,12 @@
 //! Exchanges, queues and bindings: asked for and made, one call after the other.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use lapin::{
     BasicProperties, Channel, ExchangeKind,
     options::{
-        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-        QueueDeclareOptions,
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        QueueBindOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -79,24 +79,20 @@ impl Desk {
 
     pub(crate) async fn queue(&mut self, name: &str) -> Result<Option<Queue>, Trouble> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let asked = self.ask(async |channel| {
-            channel.queue_declare(name.into(), options, FieldTable::default()).await
-        });
+        let asked = self
+            .ask(async |channel| channel.queue_declare(name.into(), options, FieldTable::default()).await);
         let queue = found(asked.await)?;
         Ok(queue.map(|queue| Queue { ready: queue.message_count().into() }))
     }
 
     /// Makes a queue, or finds it as it should be. One that differs is an error with the code [`DIFFERS`], which names what.
     pub(crate) async fn make_queue(&mut self, name: &str) -> Result<Made, Trouble> {
-        if !self.link.knows_no_unlimited.load(Ordering::Relaxed) {
+        if self.link.knows_unlimited().await? {
             match self.declare(name, arguments(true)).await {
                 Ok(()) => return Ok(Made::Unlimited),
-                Err(error) if error.code() == Some(DIFFERS) && error.to_string().contains("x-delivery-limit") => {
-                    // Before 4.0 the value is refused; later that the queue was made without it.
-                    if !error.to_string().contains("inequivalent") {
-                        self.link.knows_no_unlimited.store(true, Ordering::Relaxed);
-                    }
-                }
+                // It was made without, by an older version.
+                Err(error)
+                    if error.code() == Some(DIFFERS) && error.to_string().contains("x-delivery-limit") => {}
                 Err(error) => return Err(error),
             }
         }
@@ -122,9 +118,8 @@ impl Desk {
     pub(crate) async fn make_temporary(&mut self, name: &str) -> Result<(), Trouble> {
         let options =
             QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        let asked = self.ask(async |channel| {
-            channel.queue_declare(name.into(), options, FieldTable::default()).await
-        });
+        let asked = self
+            .ask(async |channel| channel.queue_declare(name.into(), options, FieldTable::default()).await);
         asked.await.map(drop)
     }
 
@@ -133,7 +128,9 @@ impl Desk {
     pub(crate) async fn try_out(&mut self, queue: &str, exchange: &str) -> Result<(), Trouble> {
         self.bind(queue, exchange, "check").await?;
         let asked = self.ask(async |channel| {
-            channel.queue_unbind(queue.into(), exchange.into(), "check".into(), FieldTable::default()).await?;
+            channel
+                .queue_unbind(queue.into(), exchange.into(), "check".into(), FieldTable::default())
+                .await?;
             let consume = BasicConsumeOptions::default();
             drop(channel.basic_consume(queue.into(), "".into(), consume, FieldTable::default()).await?);
             channel.confirm_select(ConfirmSelectOptions::default()).await?;

@@ -61,6 +61,15 @@ struct Owned {
     task: JoinHandle<()>,
 }
 
+impl Owned {
+    async fn ended(mut self) {
+        if timeout(STOP_MAX, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+        self.hand.end();
+    }
+}
+
 /// Shards that the engine was asked to let go of.
 struct Revoking {
     partitions: Vec<Partition>,
@@ -143,8 +152,12 @@ impl Work {
         if self.revoking.is_some() {
             return pause;
         }
-        let mine: BTreeSet<&str> =
-            holdings.leases.iter().filter(|lease| lease.holder == self.member.worker).map(|lease| &*lease.name).collect();
+        let mine: BTreeSet<&str> = holdings
+            .leases
+            .iter()
+            .filter(|lease| lease.holder == self.member.worker)
+            .map(|lease| &*lease.name)
+            .collect();
         let lost: Vec<_> =
             self.owned.keys().filter(|partition| !mine.contains(&*partition.to_string())).cloned().collect();
         if !lost.is_empty() {
@@ -162,7 +175,9 @@ impl Work {
         }
         // A lease that we hold and do not know of: the answer to taking it was lost.
         let unknown = self.member.partitions.iter().filter(|partition| {
-            mine.contains(&*partition.to_string()) && !self.owned.contains_key(partition) && !stray.contains(partition)
+            mine.contains(&*partition.to_string())
+                && !self.owned.contains_key(partition)
+                && !stray.contains(partition)
         });
         let mut names = plan.take;
         names.extend(unknown.map(Partition::to_string));
@@ -200,7 +215,12 @@ impl Work {
         self.member.shared.assign(&hands);
         for hand in hands {
             let stop = CancellationToken::new();
-            let shard = Shard::new(hand.clone(), &self.member.group, self.member.shared.clone(), self.member.with.clone());
+            let shard = Shard::new(
+                hand.clone(),
+                &self.member.group,
+                self.member.shared.clone(),
+                self.member.with.clone(),
+            );
             let task = tokio::spawn(shard.run(stop.clone()));
             self.owned.insert(hand.partition.clone(), Owned { hand, stop, task });
         }
@@ -262,13 +282,7 @@ impl Work {
 /// Ends shards: what is finished is acknowledged, what is not comes again to whoever is next.
 async fn end(owned: Vec<Owned>) {
     owned.iter().for_each(|owned| owned.stop.cancel());
-    join_all(owned.into_iter().map(async |mut owned| {
-        if timeout(STOP_MAX, &mut owned.task).await.is_err() {
-            owned.task.abort();
-        }
-        owned.hand.end();
-    }))
-    .await;
+    join_all(owned.into_iter().map(Owned::ended)).await;
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {

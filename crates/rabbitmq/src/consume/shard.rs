@@ -88,7 +88,11 @@ impl Shard {
             match ended {
                 Ended::Alone(why) if !told => {
                     let queue = &self.queue;
-                    tracing::warn!(queue, error = why, "the consumer ended; it is made again, and what was out comes again");
+                    tracing::warn!(
+                        queue,
+                        error = why,
+                        "the consumer ended; it is made again, and what was out comes again"
+                    );
                     told = true;
                 }
                 Ended::Alone(why) | Ended::WithConnection(why) => {
@@ -106,7 +110,8 @@ impl Shard {
 
     /// From a new channel to its end.
     async fn session(&mut self, stop: &CancellationToken, told: &mut bool) -> Result<(), Ended> {
-        let opened = tokio::select! { opened = self.open() => opened, () = stop.cancelled() => return Ok(()) };
+        let opened =
+            tokio::select! { opened = self.open() => opened, () = stop.cancelled() => return Ok(()) };
         let (channel, consumer) = opened?;
         if std::mem::take(told) {
             tracing::info!(queue = self.queue, "the queue is consumed again");
@@ -178,11 +183,7 @@ impl Shard {
     }
 
     /// Takes in what has come.
-    fn receive(
-        &self,
-        next: Option<lapin::Result<Delivery>>,
-        consumer: &mut Consumer,
-    ) -> Result<(), Ended> {
+    fn receive(&self, next: Option<lapin::Result<Delivery>>, consumer: &mut Consumer) -> Result<(), Ended> {
         let (mut next, mut arrivals) = (Some(next), Vec::new());
         let mut ended = Ok(());
         while let Some(came) = next {

@@ -18,7 +18,8 @@ pub(crate) fn plan(shards: &[String], holdings: &Holdings, me: &WorkerId) -> Pla
     let workers = holdings.workers.len().max(1);
     let Some(rank) = holdings.workers.iter().position(|worker| worker == me) else { return Plan::default() };
     let quota = shards.len() / workers + usize::from(rank < shards.len() % workers);
-    let holder = |shard: &String| holdings.leases.iter().find(|lease| lease.name == *shard).map(|lease| &lease.holder);
+    let holder =
+        |shard: &String| holdings.leases.iter().find(|lease| lease.name == *shard).map(|lease| &lease.holder);
     let mine: Vec<_> = shards.iter().filter(|shard| holder(shard) == Some(me)).cloned().collect();
     if mine.len() >= quota {
         return Plan { give: mine[quota..].to_vec(), ..Plan::default() };
@@ -27,7 +28,8 @@ pub(crate) fn plan(shards: &[String], holdings: &Holdings, me: &WorkerId) -> Pla
     let free: Vec<_> = shards.iter().filter(|shard| holder(shard).is_none()).collect();
     // Members that join at once begin at different places, so that they seldom want the same.
     let begin = if free.is_empty() { 0 } else { rank * quota % free.len() };
-    let take: Vec<_> = free.iter().cycle().skip(begin).take(free.len().min(due)).map(|shard| (*shard).clone()).collect();
+    let take: Vec<_> =
+        free.iter().cycle().skip(begin).take(free.len().min(due)).map(|shard| (*shard).clone()).collect();
     Plan { missing: due - take.len(), take, give: Vec::new() }
 }
 

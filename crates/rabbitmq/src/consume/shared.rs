@@ -94,7 +94,8 @@ impl State {
     /// The next batch; shards take turns.
     fn batch(&mut self) -> Option<Signal> {
         let is_before = |partition: &Partition| self.last.as_ref().is_some_and(|last| partition <= last);
-        let (before, behind): (Vec<_>, Vec<_>) = self.hands.iter().partition(|(partition, _)| is_before(partition));
+        let (before, behind): (Vec<_>, Vec<_>) =
+            self.hands.iter().partition(|(partition, _)| is_before(partition));
         let turns = behind.into_iter().chain(before);
         let mut ready = turns.filter(|(partition, _)| !self.paused.contains(partition));
         let batch = ready.find_map(|(_, hand)| hand.give())?;

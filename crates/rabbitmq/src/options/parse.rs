@@ -108,7 +108,11 @@ pub(super) fn parse<'o>(
         }
     }
     if collected.tls_off && address.tls {
-        problems.push(OptionError::new("tls", "`tls: false` and `amqps` contradict each other", "remove one"));
+        problems.push(OptionError::new(
+            "tls",
+            "`tls: false` and `amqps` contradict each other",
+            "remove one",
+        ));
     }
     problems.extend(collected.finish(&mut parsed));
     if problems.is_empty() { Ok(parsed) } else { Err(problems) }
@@ -120,7 +124,9 @@ fn read_address(address: &str) -> Result<Address, OptionError> {
     let (tls, port) = match scheme {
         "amqp" => (false, 5672),
         "amqps" => (true, 5671),
-        _ => return Err(OptionError::address("the address begins neither with `amqp://` nor with `amqps://`")),
+        _ => {
+            return Err(OptionError::address("the address begins neither with `amqp://` nor with `amqps://`"));
+        }
     };
     if rest.contains(['?', '#']) {
         return Err(OptionError::address("the address has a query; options stand beside it"));
@@ -363,7 +369,8 @@ mod tests {
 
     #[test]
     fn no_secret_is_shown() {
-        let options = [("management", "http://m:hush@h:15672"), ("tls.certificate", "c"), ("tls.key", "hush")];
+        let options =
+            [("management", "http://m:hush@h:15672"), ("tls.certificate", "c"), ("tls.key", "hush")];
         let options = parse("amqp://u:hush@h", options).expect("options");
         assert!(!format!("{options:?}").contains("hush"), "{options:?}");
         let management = options.management.expect("it was given");

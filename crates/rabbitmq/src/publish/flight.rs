@@ -9,11 +9,7 @@ use std::{
 
 use crossdock_core::{Position, PublishError, Published};
 use futures::{FutureExt, task::noop_waker_ref};
-use lapin::{
-    Channel, Confirmation, PublisherConfirm,
-    message::BasicReturnMessage,
-    types::AMQPValue,
-};
+use lapin::{Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage, types::AMQPValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::line::{Answer, Item, Job};
@@ -99,7 +95,11 @@ impl Flight {
     /// The client library hands a returned message to whichever confirm comes next, of this job or of a later one. When all of a
     /// job and before it are confirmed, all that came back of it has been handed out; so what is there of later confirms is
     /// looked at too. A group of confirms is handed out under one lock: taking it once is to wait for the end of the group.
-    pub(crate) fn land(&mut self, channel: &Channel, exchange: &str) -> Option<(Job, Vec<(usize, Answer)>, bool)> {
+    pub(crate) fn land(
+        &mut self,
+        channel: &Channel,
+        exchange: &str,
+    ) -> Option<(Job, Vec<(usize, Answer)>, bool)> {
         // What is returned here are messages of confirms that were dropped, which none of ours is.
         let _ = channel.wait_for_confirms().now_or_never();
         for flying in self.jobs.iter_mut().skip(1) {
@@ -163,17 +163,17 @@ impl Flying {
             let came_back = !returned.is_empty() && returned.remove(&item.returned(exchange));
             unrouted |= came_back;
             let answer = match confirm {
-                Confirm::Here(Confirmation::Ack(_)) if came_back => Err(PublishError::Unavailable(
-                    "no queue of any flow is bound to its exchange".to_owned(),
-                )),
+                Confirm::Here(Confirmation::Ack(_)) if came_back => {
+                    Err(PublishError::Unavailable("no queue of any flow is bound to its exchange".to_owned()))
+                }
                 Confirm::Here(Confirmation::Ack(_)) => Ok(Published::New(Some(Position {
                     topic: self.job.topic.clone(),
                     partition: item.shard,
                     offset: item.offset,
                 }))),
-                Confirm::Here(Confirmation::Nack(_)) => {
-                    Err(PublishError::Unavailable("the broker refused it: a queue is full or has no leader".to_owned()))
-                }
+                Confirm::Here(Confirmation::Nack(_)) => Err(PublishError::Unavailable(
+                    "the broker refused it: a queue is full or has no leader".to_owned(),
+                )),
                 Confirm::Here(Confirmation::NotRequested) | Confirm::Missing(_) | Confirm::Lost(_) => {
                     Err(PublishError::Unknown)
                 }

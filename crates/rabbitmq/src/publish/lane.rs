@@ -1,10 +1,6 @@
 //! One channel, and the task that publishes on it.
 
-use std::{
-    sync::Arc,
-    task::Context,
-    time::Duration,
-};
+use std::{sync::Arc, task::Context, time::Duration};
 
 use bytes::Bytes;
 use crossdock_core::{PublishError, Topic, chain};
@@ -110,7 +106,9 @@ impl Lane {
                 let error = PublishError::UnknownTopic(job.topic.clone());
                 job.give_back(&error);
             }
-            Err(Unsent::Unavailable(why)) => self.fall(&why, Some((job, PublishError::Unavailable(why.clone())))),
+            Err(Unsent::Unavailable(why)) => {
+                self.fall(&why, Some((job, PublishError::Unavailable(why.clone()))))
+            }
             Err(Unsent::Unknown(why)) => self.fall(&why, Some((job, PublishError::Unknown))),
         }
     }

@@ -95,12 +95,8 @@ impl Drop for Leg<'_> {
 
 impl Line {
     pub(crate) fn new() -> Self {
-        let state = State {
-            stamps: Stamps::new(),
-            lanes: Default::default(),
-            turn: rand::random(),
-            closed: false,
-        };
+        let state =
+            State { stamps: Stamps::new(), lanes: Default::default(), turn: rand::random(), closed: false };
         Self { state: Mutex::new(state), ready: Default::default() }
     }
 
@@ -292,7 +288,8 @@ mod tests {
         let mut first = Box::pin(line.publish(&topic, 1, LIMITS, vec![event("a", 1)]));
         let mut second = Box::pin(line.publish(&topic, 1, LIMITS, vec![event("a", 1)]));
         assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
-        let (lane, sent) = (0..LANES).find_map(|lane| Some((lane, line.next(lane).now_or_never()??))).expect("a job");
+        let (lane, sent) =
+            (0..LANES).find_map(|lane| Some((lane, line.next(lane).now_or_never()??))).expect("a job");
         line.break_off(lane, "broken", std::iter::once(&sent));
         sent.give_back(&PublishError::Unknown);
         let refused = line.publish(&topic, 1, LIMITS, vec![event("b", 1)]).now_or_never();

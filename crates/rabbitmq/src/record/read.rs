@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 
 use super::{OFFSET, ORDER, OTHER_PREFIX, PREFIX, TRACE};
 
-
 /// What a message says.
 pub(crate) struct Read {
     pub(crate) event: Event,
@@ -47,7 +46,9 @@ fn attributes(headers: &FieldTable) -> Vec<(String, String)> {
     let order = order(headers);
     for (name, value) in headers {
         let name = name.as_str();
-        let Some(name) = name.strip_prefix(PREFIX).or_else(|| name.strip_prefix(OTHER_PREFIX)) else { continue };
+        let Some(name) = name.strip_prefix(PREFIX).or_else(|| name.strip_prefix(OTHER_PREFIX)) else {
+            continue;
+        };
         if let Some(value) = as_text(value)
             && !order.iter().any(|(listed, _)| listed == name)
         {
@@ -55,7 +56,9 @@ fn attributes(headers: &FieldTable) -> Vec<(String, String)> {
         }
     }
     for (name, value) in order {
-        let found = || [PREFIX, OTHER_PREFIX].iter().find_map(|prefix| headers.inner().get(&*format!("{prefix}{name}")));
+        let found = || {
+            [PREFIX, OTHER_PREFIX].iter().find_map(|prefix| headers.inner().get(&*format!("{prefix}{name}")))
+        };
         if let Some(value) = value.or_else(|| found().and_then(as_text)) {
             attributes.push((name, value));
         }
@@ -140,7 +143,12 @@ fn hash(delivery: &Delivery) -> Offset {
     match properties.message_id() {
         Some(id) => digest.update(id.as_str()),
         None => {
-            let parts = [properties.content_type(), properties.kind(), properties.app_id(), properties.correlation_id()];
+            let parts = [
+                properties.content_type(),
+                properties.kind(),
+                properties.app_id(),
+                properties.correlation_id(),
+            ];
             for part in parts {
                 digest.update(part.as_ref().map_or("", |part| part.as_str()));
                 digest.update([0]);

@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 use crossdock_core::{Group, Topic};
 use crossdock_rabbitmq::{RabbitMq, RabbitOptions, TopicShape, Wanted};
 use crossdock_testkit::{Disk, ManualClock, Memory, Setup, services};
-use lapin::{Connection, ConnectionProperties, options::{ExchangeDeleteOptions, QueueDeleteOptions}};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{ExchangeDeleteOptions, QueueDeleteOptions},
+};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
@@ -110,7 +113,8 @@ impl House {
         let mut queues = self.queues.lock().expect("no test panics with it");
         for (group, topics) in &wanted.groups {
             for topic in topics {
-                let shape = wanted.topics.iter().find(|shape| shape.topic == *topic).expect("a topic that is wanted");
+                let shape =
+                    wanted.topics.iter().find(|shape| shape.topic == *topic).expect("a topic that is wanted");
                 let shards = 0..shape.partitions.expect("it is said");
                 queues.extend(shards.map(|shard| format!("{prefix}{group}.{topic}.{shard}")));
             }
@@ -134,7 +138,8 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        let (url, queues) = (self.url.clone(), std::mem::take(&mut *self.queues.lock().expect("no test panics with it")));
+        let (url, queues) =
+            (self.url.clone(), std::mem::take(&mut *self.queues.lock().expect("no test panics with it")));
         let exchanges = std::mem::take(&mut *self.exchanges.lock().expect("no test panics with it"));
         // A server of the test may be gone with all that was in it.
         let _ = std::thread::spawn(move || {
