@@ -29,26 +29,28 @@ impl Postgres {
             let dropped = self.write("dropping what has been kept long enough", move |connection| {
                 Box::pin(async move { step(connection, before).await })
             });
-            match dropped.await? {
-                0 => return Ok(sum),
-                dropped => sum += dropped,
+            let (dropped, more) = dropped.await?;
+            sum += dropped;
+            if !more {
+                return Ok(sum);
             }
         }
     }
 }
 
-async fn step(connection: &mut PgConnection, before: Timestamp) -> Result<u64, Failure> {
+/// How many rows were dropped, and whether there may be more.
+async fn step(connection: &mut PgConnection, before: Timestamp) -> Result<(u64, bool), Failure> {
     let is_mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
         .bind(LOCK)
         .fetch_one(&mut *connection)
         .await?;
     if !is_mine {
-        return Ok(0);
+        return Ok((0, false));
     }
     let letters = drop_letters(connection, before).await?;
     let items = replays::drop_items(connection, before).await?;
     drop_workers(connection).await?;
-    Ok(letters + items)
+    Ok((letters + items.unwrap_or_default(), letters > 0 || items.is_some()))
 }
 
 /// The oldest by `letters_settled`, each by its primary key.

@@ -15,8 +15,8 @@ const TRIES: u32 = 8;
 /// longer than this: the next owner of its partition waits for it.
 const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 /// The same for what people ask for that may touch a million rows.
-const BEGIN_LONG: &str =
-    "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL statement_timeout = '130s'";
+const BEGIN_LONG: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s';
+    SET LOCAL statement_timeout = '130s'; SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on";
 const LONG: Duration = Duration::from_secs(120);
 
 /// How long a transaction may take.

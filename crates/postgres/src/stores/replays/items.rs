@@ -79,12 +79,13 @@ pub(super) async fn items(
     rows.await?.iter().map(item).collect()
 }
 
-/// Drops some settled items of a replay that ended before; the replay itself and its counts stay. Returns how many. The replay
+/// Drops some settled items of a replay that ended before; the replay itself and its counts stay. Returns how many, and
+/// none if there is no such replay any more. The replay
 /// by `replays_ended`, its items by the primary key.
 pub(in crate::stores) async fn drop_items(
     connection: &mut PgConnection,
     before: Timestamp,
-) -> Result<u64, sqlx::Error> {
+) -> Result<Option<u64>, sqlx::Error> {
     let replay: Option<i64> = sqlx::query_scalar(
         "SELECT number FROM crossdock.replays WHERE items_kept AND finished_at < $1 AND delivered + failed + skipped = total
          ORDER BY finished_at LIMIT 1 FOR NO KEY UPDATE",
@@ -92,7 +93,7 @@ pub(in crate::stores) async fn drop_items(
     .bind(at(before))
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(replay) = replay else { return Ok(0) };
+    let Some(replay) = replay else { return Ok(None) };
     let dropped = sqlx::query(
         "DELETE FROM crossdock.replay_items WHERE replay = $1 AND item IN
              (SELECT item FROM crossdock.replay_items WHERE replay = $1 ORDER BY item LIMIT $2)",
@@ -108,6 +109,5 @@ pub(in crate::stores) async fn drop_items(
             .execute(connection)
             .await?;
     }
-    // The step that finds nothing more has something done all the same.
-    Ok(dropped.max(1))
+    Ok(Some(dropped))
 }

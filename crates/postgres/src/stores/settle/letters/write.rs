@@ -8,7 +8,7 @@ use crate::stores::{
     rows::{At, at, attempts_json, attributes_json},
 };
 
-use super::Slot;
+use super::{LetterNumber, Slot};
 
 /// Texts and payloads as they are bound.
 type Column<'s> = Vec<Option<&'s [u8]>>;
@@ -22,35 +22,33 @@ pub(super) async fn insert(
     if new.is_empty() {
         return Ok(());
     }
-    let text = |of: fn(&DeadLetter) -> Option<&str>| -> Column<'_> {
-        new.iter().map(|slot| Some(of(slot.content())?.as_bytes())).collect()
+    let numbers = "SELECT nextval('crossdock.letters_number_seq') FROM generate_series(1, $1)";
+    let numbers: Vec<LetterNumber> =
+        sqlx::query_scalar(numbers).bind(new.len() as i32).fetch_all(&mut *connection).await?;
+    insert_rows(connection, new, &numbers, group).await?;
+    insert_bodies(connection, new, &numbers).await
+}
+
+async fn insert_rows(
+    connection: &mut PgConnection,
+    new: &[Slot],
+    numbers: &[LetterNumber],
+    group: impl Fn(&Slot) -> i64,
+) -> Result<(), sqlx::Error> {
+    let origin = |of: fn(&DeadLetter) -> &str| -> Column<'_> {
+        new.iter().map(|slot| Some(of(slot.origin()).as_bytes())).collect()
     };
-    let origin = |of: fn(&DeadLetter) -> &[u8]| -> Column<'_> {
-        new.iter().map(|slot| Some(of(slot.origin()))).collect()
-    };
+    let replays = |slot: &Slot| i64::from(slot.origin().replays) + i64::from(slot.replays);
     sqlx::query(
-        "WITH n AS MATERIALIZED (
-             SELECT * FROM unnest(
-                 $1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::integer[],
-                 $7::smallint[], $8::bigint[], $9::bigint[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[],
-                 $14::bytea[], $15::bytea[], $16::bytea[], $17::bytea[], $18::bytea[], $19::bytea[], $20::bytea[],
-                 $21::bytea[], $22::bytea[]
-             ) WITH ORDINALITY AS n (
-                 failure_group, log_offset, event_hash, failed_at, settled_at, place, state, replays, tries, id, event_id,
-                 kind, key, message, reason, advice, idempotency_key, attempts, request, request_body, event, data, nth
-             )
-         ), l AS (
-             INSERT INTO crossdock.letters (failure_group, log_offset, event_hash, failed_at, settled_at, place, state,
-                                            replays, tries, id, event_id, kind, key, message)
-             SELECT failure_group, log_offset, event_hash, failed_at, settled_at, place, state, replays, tries, id, event_id,
-                    kind, key, message
-             FROM n ORDER BY nth RETURNING number, place, log_offset
-         )
-         INSERT INTO crossdock.letter_bodies (number, reason, advice, idempotency_key, attempts, request, request_body,
-                                              event, data)
-         SELECT l.number, reason, advice, idempotency_key, attempts, request, request_body, event, data
-         FROM l JOIN n USING (place, log_offset) ORDER BY l.number",
+        "INSERT INTO crossdock.letters (number, failure_group, log_offset, event_hash, failed_at, settled_at, place, state,
+                                        replays, tries, id, event_id, kind, key, message)
+         OVERRIDING SYSTEM VALUE
+         SELECT * FROM unnest(
+             $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::integer[],
+             $8::smallint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bytea[]
+         )",
     )
+    .bind(numbers)
     .bind(new.iter().map(group).collect::<Vec<_>>())
     .bind(new.iter().map(|slot| slot.delivery.1).collect::<Vec<_>>())
     .bind(new.iter().map(|slot| hash_key(&slot.origin().event.id) as i64).collect::<Vec<_>>())
@@ -58,24 +56,46 @@ pub(super) async fn insert(
     .bind(new.iter().map(|slot| slot.settled_at.map(at)).collect::<Vec<Option<At>>>())
     .bind(new.iter().map(|slot| slot.delivery.0).collect::<Vec<_>>())
     .bind(new.iter().map(|slot| state_number(slot.state)).collect::<Vec<_>>())
-    .bind(new.iter().map(|slot| i64::from(slot.origin().replays) + i64::from(slot.replays)).collect::<Vec<_>>())
+    .bind(new.iter().map(replays).collect::<Vec<_>>())
     .bind(new.iter().map(Slot::tries).collect::<Vec<_>>())
-    .bind(origin(|letter| letter.id.as_bytes()))
-    .bind(origin(|letter| letter.event.id.as_bytes()))
-    .bind(origin(|letter| letter.event.kind.as_bytes()))
-    .bind(text(|letter| letter.key.as_deref()))
-    .bind(text(|letter| Some(&letter.message)))
-    .bind(text(|letter| Some(&letter.reason)))
-    .bind(text(|letter| letter.advice.as_deref()))
-    .bind(text(|letter| Some(&letter.idempotency_key)))
+    .bind(origin(|letter| &letter.id))
+    .bind(origin(|letter| &letter.event.id))
+    .bind(origin(|letter| &letter.event.kind))
+    .bind(content(new, |letter| letter.key.as_deref()))
+    .bind(content(new, |letter| Some(&letter.message)))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_bodies(
+    connection: &mut PgConnection,
+    new: &[Slot],
+    numbers: &[LetterNumber],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO crossdock.letter_bodies (number, reason, advice, idempotency_key, attempts, request, request_body,
+                                              event, data)
+         SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
+                              $8::bytea[], $9::bytea[])",
+    )
+    .bind(numbers)
+    .bind(content(new, |letter| Some(&letter.reason)))
+    .bind(content(new, |letter| letter.advice.as_deref()))
+    .bind(content(new, |letter| Some(&letter.idempotency_key)))
     .bind(new.iter().map(Slot::attempts).collect::<Vec<_>>())
     .bind(new.iter().map(|slot| request_json(slot.content())).collect::<Vec<_>>())
     .bind(new.iter().map(|slot| request_body(slot.content())).collect::<Column<'_>>())
     .bind(new.iter().map(|slot| attributes_json(&slot.origin().event)).collect::<Vec<_>>())
-    .bind(origin(|letter| &letter.event.data))
+    .bind(new.iter().map(|slot| slot.origin().event.data.as_ref()).collect::<Vec<&[u8]>>())
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Texts of letters that are not stored yet.
+fn content(new: &[Slot], of: fn(&DeadLetter) -> Option<&str>) -> Column<'_> {
+    new.iter().map(|slot| Some(of(slot.content())?.as_bytes())).collect()
 }
 
 /// Writes what has changed of letters that are stored and locked, each statement by the primary key.
