@@ -125,7 +125,9 @@ fn read_address(address: &str) -> Result<Address, OptionError> {
         "amqp" => (false, 5672),
         "amqps" => (true, 5671),
         _ => {
-            return Err(OptionError::address("the address begins neither with `amqp://` nor with `amqps://`"));
+            return Err(OptionError::address(
+                "the address begins neither with `amqp://` nor with `amqps://`",
+            ));
         }
     };
     if rest.contains(['?', '#']) {

@@ -42,8 +42,19 @@ struct Flying {
 
 enum Confirm {
     Missing(PublisherConfirm),
-    Here(Confirmation),
+    Taken,
+    Refused,
+    /// No confirms were asked for, which cannot be: they are switched on before anything is sent.
+    Unasked,
     Lost(lapin::Error),
+}
+
+/// A job with its answers.
+pub(crate) struct Landed {
+    pub(crate) job: Job,
+    pub(crate) answers: Vec<(usize, Answer)>,
+    /// Some event found no queue.
+    pub(crate) unrouted: bool,
 }
 
 /// Names a message that came back: its exchange, its shard, its offset.
@@ -90,16 +101,12 @@ impl Flight {
         }
     }
 
-    /// Takes the first job, which has landed, with its answers; true if some event found no queue.
+    /// Takes the first job, which has landed, with its answers.
     ///
     /// The client library hands a returned message to whichever confirm comes next, of this job or of a later one. When all of a
     /// job and before it are confirmed, all that came back of it has been handed out; so what is there of later confirms is
     /// looked at too. A group of confirms is handed out under one lock: taking it once is to wait for the end of the group.
-    pub(crate) fn land(
-        &mut self,
-        channel: &Channel,
-        exchange: &str,
-    ) -> Option<(Job, Vec<(usize, Answer)>, bool)> {
+    pub(crate) fn land(&mut self, channel: &Channel, exchange: &str) -> Option<Landed> {
         // What is returned here are messages of confirms that were dropped, which none of ours is.
         let _ = channel.wait_for_confirms().now_or_never();
         for flying in self.jobs.iter_mut().skip(1) {
@@ -109,7 +116,7 @@ impl Flight {
         self.events -= flying.confirms.len();
         self.bytes -= flying.bytes;
         let (answers, unrouted) = flying.judge(exchange, &mut self.returned);
-        Some((flying.job, answers, unrouted))
+        Some(Landed { job: flying.job, answers, unrouted })
     }
 
     pub(crate) fn first(&self) -> Option<&Job> {
@@ -163,20 +170,18 @@ impl Flying {
             let came_back = !returned.is_empty() && returned.remove(&item.returned(exchange));
             unrouted |= came_back;
             let answer = match confirm {
-                Confirm::Here(Confirmation::Ack(_)) if came_back => {
+                Confirm::Taken if came_back => {
                     Err(PublishError::Unavailable("no queue of any flow is bound to its exchange".to_owned()))
                 }
-                Confirm::Here(Confirmation::Ack(_)) => Ok(Published::New(Some(Position {
+                Confirm::Taken => Ok(Published::New(Some(Position {
                     topic: self.job.topic.clone(),
                     partition: item.shard,
                     offset: item.offset,
                 }))),
-                Confirm::Here(Confirmation::Nack(_)) => Err(PublishError::Unavailable(
+                Confirm::Refused => Err(PublishError::Unavailable(
                     "the broker refused it: a queue is full or has no leader".to_owned(),
                 )),
-                Confirm::Here(Confirmation::NotRequested) | Confirm::Missing(_) | Confirm::Lost(_) => {
-                    Err(PublishError::Unknown)
-                }
+                Confirm::Unasked | Confirm::Missing(_) | Confirm::Lost(_) => Err(PublishError::Unknown),
             };
             let key = item.event.key.as_deref();
             let answer = match answer {
@@ -206,10 +211,12 @@ impl Confirm {
         match confirm.poll_unpin(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(confirmation)) => {
-                if let Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message)) = &confirmation {
-                    returned.extend(name(message));
-                }
-                *self = Self::Here(confirmation);
+                *self = match &confirmation {
+                    Confirmation::Ack(_) => Self::Taken,
+                    Confirmation::Nack(_) => Self::Refused,
+                    Confirmation::NotRequested => Self::Unasked,
+                };
+                returned.extend(confirmation.take_message().as_ref().and_then(name));
                 Poll::Ready(())
             }
             Poll::Ready(Err(error)) => {

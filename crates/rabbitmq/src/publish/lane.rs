@@ -90,12 +90,12 @@ impl Lane {
         let Some(topic) = self.flight.first().map(|job| job.topic.clone()) else { return };
         let Some(channel) = &self.channel else { return };
         let exchange = self.with.names.exchange(&topic);
-        if let Some((job, answers, unrouted)) = self.flight.land(channel, &exchange) {
-            if unrouted {
+        if let Some(landed) = self.flight.land(channel, &exchange) {
+            if landed.unrouted {
                 // Nobody listens any more when the broker is being closed.
                 let _ = self.with.unrouted.send(topic);
             }
-            job.answer(answers);
+            landed.job.answer(landed.answers);
         }
     }
 
