@@ -22,7 +22,7 @@ impl RabbitMq {
 
     /// What can be chosen.
     pub fn options() -> RabbitMqOptions {
-        RabbitMqOptions { lines: Vec::new() }
+        RabbitMqOptions { lines: Vec::new(), plugins: Vec::new() }
     }
 
     /// Runs `rabbitmqctl` with it and gives what it printed. Takes a third of a second; panics if it fails.
@@ -37,6 +37,7 @@ impl RabbitMq {
 #[derive(Debug)]
 pub struct RabbitMqOptions {
     lines: Vec<String>,
+    plugins: Vec<String>,
 }
 
 impl RabbitMqOptions {
@@ -44,6 +45,12 @@ impl RabbitMqOptions {
     /// [`free_port`](super::free_port).
     pub fn line(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
+        self
+    }
+
+    /// A plugin that comes with RabbitMQ, for example `rabbitmq_auth_mechanism_ssl`.
+    pub fn plugin(mut self, name: impl Into<String>) -> Self {
+        self.plugins.push(name.into());
         self
     }
 
@@ -73,7 +80,8 @@ impl Kind for RabbitMqOptions {
         ];
         lines.extend(self.lines.iter().cloned());
         fs::write(folder.join("rabbitmq.conf"), lines.join("\n") + "\n").expect("it can be written");
-        fs::write(folder.join("plugins"), "[].\n").expect("it can be written");
+        let plugins = format!("[{}].\n", self.plugins.join(","));
+        fs::write(folder.join("plugins"), plugins).expect("it can be written");
     }
 
     async fn command(&self, folder: &Path, ports: &[u16]) -> Command {
