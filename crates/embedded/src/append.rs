@@ -154,6 +154,11 @@ impl Staged {
         Position { topic: topic.topic.clone(), partition: log.partition.number, offset }
     }
 
+    /// Whether nobody waits for an answer.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.replies.is_empty()
+    }
+
     /// Whether there is anything to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.partitions.is_empty()

@@ -141,6 +141,7 @@ impl Embedded {
             room: room.clone(),
             connection: Some(connection),
             failing: None,
+            refused: None,
             lock: lock.clone(),
         };
         let embedded = Self {

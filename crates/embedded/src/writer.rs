@@ -68,6 +68,8 @@ pub(crate) struct Writer {
     pub(crate) connection: Option<SqliteConnection>,
     /// There while commits fail.
     pub(crate) failing: Option<Failing>,
+    /// Why events were refused in the last commit.
+    pub(crate) refused: Option<String>,
     /// Nobody else may open the folder before the last commit has ended.
     pub(crate) lock: Arc<Lock>,
 }
@@ -152,6 +154,11 @@ impl Writer {
             if let Some(closed) = self.commit_all(batch, with_progress).await {
                 break Some(closed);
             }
+            if let Some(why) = self.refused.take()
+                && let Some(closed) = self.refuse_waiting(&mut requests, why).await
+            {
+                break Some(closed);
+            }
             if with_progress {
                 progress_at = Instant::now();
             }
@@ -195,6 +202,26 @@ impl Writer {
             closed = self.commit(vec![request], false).await.or(closed);
         }
         self.commit(appends, false).await.or(closed)
+    }
+
+    /// Refuses the appends that wait already when others were refused: a later event of a key must not be taken when an earlier
+    /// one was not, and whoever sent both has not been told yet.
+    async fn refuse_waiting(
+        &mut self,
+        requests: &mut mpsc::UnboundedReceiver<Request>,
+        why: String,
+    ) -> Option<oneshot::Sender<()>> {
+        let (error, mut others) = (PublishError::Unavailable(why), Vec::new());
+        while let Ok(request) = requests.try_recv() {
+            match request {
+                Request::Append(append) => {
+                    self.load.release(append.events.len(), append.bytes);
+                    append.refuse(&error);
+                }
+                other => others.push(other),
+            }
+        }
+        if others.is_empty() { None } else { self.commit_all(others, false).await }
     }
 
     /// Commits requests; gives back who waits for the closing, if that was among them.
@@ -261,6 +288,9 @@ impl Writer {
             }
             Err(broken) => {
                 let error = broken.publish_error();
+                if !commit.staged.is_untouched() || !commit.appends.is_empty() {
+                    self.refused = Some(errors::text(&broken.error));
+                }
                 commit.staged.failed(&error);
                 commit.appends.into_iter().for_each(|append| append.refuse(&error));
                 for Waiting { task, refused } in commit.tasks {
@@ -381,10 +411,14 @@ impl Writer {
             self.room.look_at_file(connection, bytes + self.recent.run_bytes()).await?;
         }
         // A failed write says nothing about this one.
-        let refusal = self.room.full().map(PublishError::Unavailable);
+        let full = self.room.full();
+        let refusal = full.clone().map(PublishError::Unavailable);
         while let Some(append) = commit.appends.pop_front() {
             match &refusal {
-                Some(error) => append.refuse(error),
+                Some(error) => {
+                    self.refused.clone_from(&full);
+                    append.refuse(error);
+                }
                 None => commit.staged.add(append, &self.recent, &self.runs, connection).await?,
             }
         }

@@ -14,10 +14,12 @@ async fn open(folder: &std::path::Path) -> Embedded {
     Embedded::open(folder, options, Arc::new(SystemClock)).await.expect("it opens")
 }
 
+fn event(id: &str) -> Event {
+    serde_json::from_str(&format!(r#"{{"id":"{id}","source":"s","type":"t"}}"#)).expect("an event")
+}
+
 async fn append(store: &Embedded, id: &str) -> Result<Published, PublishError> {
-    let event: Event =
-        serde_json::from_str(&format!(r#"{{"id":"{id}","source":"s","type":"t"}}"#)).expect("an event");
-    store.append(&orders(), vec![event]).await.remove(0)
+    store.append(&orders(), vec![event(id)]).await.remove(0)
 }
 
 #[tokio::test]
@@ -49,6 +51,30 @@ async fn a_change_that_panics_is_undone_alone() {
         })
     });
     assert_eq!(flows.await.expect("the writer goes on"), 0);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_commit_that_fails_is_not_taken_before_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path()).await;
+    append(&store, "before").await.expect("taken");
+    let fails = store.inner.write("failing once", |_| {
+        Box::pin(async { Err::<(), _>(Failure::Sql(sqlx::Error::Io(std::io::Error::other("once")))) })
+    });
+    // Large enough to be alone in a commit, so that the next one waits behind it.
+    let large = |id: &str| Event { data: vec![0; 1 << 19].into(), ..event(id) };
+    let topic = orders();
+    let first = store.append(&topic, (0..10).map(|n| large(&format!("first{n}"))).collect());
+    let (failed, first, second) = tokio::join!(fails, first, append(&store, "second"));
+    assert!(failed.is_err());
+    let refused = |answer: &_| matches!(answer, Err(PublishError::Unavailable(_)));
+    assert!(first.iter().all(refused), "{first:?}");
+    let Err(PublishError::Unavailable(why)) = second else { panic!("it overtook the first: {second:?}") };
+    assert!(why.contains("once"), "{why}");
+    for id in ["first0", "second"] {
+        assert!(matches!(append(&store, id).await, Ok(Published::New(_))), "{id} was not taken before");
+    }
     store.close().await;
 }
 
