@@ -7,12 +7,15 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt};
 
+/// What libraries tell of by themselves is left out: the adapters say it in words of the hub, where somebody must act.
+const DEFAULT: &str = "info,lapin=off,sqlx::postgres::notice=warn";
+
 /// Sets logging up for the life of the process.
 ///
 /// `CROSSDOCK_LOG` chooses what is written, for example `warn` or `info,crossdock::attempt=warn` (which leaves out the line
 /// per attempt but for those that make a dead letter). Default `info`.
 pub fn init() {
-    let logs = fmt().with_env_filter(filter("info")).with_writer(stderr);
+    let logs = fmt().with_env_filter(filter(DEFAULT)).with_writer(stderr);
     if stderr().is_terminal() {
         logs.with_target(false).compact().init();
     } else {

@@ -81,6 +81,11 @@ pub struct Patience {
 }
 
 impl Patience {
+    /// Where somebody was told already why it is not available.
+    pub fn told(why: String) -> Self {
+        Self { told: Some(why), waited: None }
+    }
+
     /// Waits before a server is asked again.
     pub async fn wait(&mut self, what: &str, why: &anyhow::Error) {
         let why = format!("{why:#}");

@@ -28,13 +28,13 @@ pub async fn now_or_later(
                 error = format!("{error:#}"),
                 "{what} is not available; events are taken in, and flows wait for it"
             );
-            Ok(Some(tokio::spawn(later(what, provision))))
+            let patience = Patience::told(format!("{error:#}"));
+            Ok(Some(tokio::spawn(later(what, provision, patience))))
         }
     }
 }
 
-async fn later(what: &'static str, provision: Provision) {
-    let mut patience = Patience::default();
+async fn later(what: &'static str, provision: Provision, mut patience: Patience) {
     loop {
         match provision().await {
             Ok(findings) => {
