@@ -15,7 +15,9 @@ CREATE TABLE crossdock.outbox (
     tracingspancontext text,
     attributes bytea,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (seq)
+    PRIMARY KEY (seq),
+    -- Far above what brokers take; it bounds what the relay has to hold in memory.
+    CONSTRAINT payload_of_at_most_64_mib CHECK (octet_length(payload) <= 67108864)
 ) PARTITION BY RANGE (seq);
 
 COMMENT ON TABLE crossdock.outbox IS 'Events on their way to the broker: INSERT in the transaction that causes them, never UPDATE or DELETE';

@@ -3,11 +3,6 @@
 -- Texts that come from outside are bytea, in UTF-8: they may hold any characters, also those that text refuses. Names are
 -- text: they are checked (a-z A-Z 0-9 . _ -).
 
--- People look events up by their id, and page through those of a topic from the newest on. Both indexes are those of a
--- partition, small enough to stay in memory while it is written.
-CREATE INDEX outbox_id ON crossdock.outbox (id);
-CREATE INDEX outbox_topic ON crossdock.outbox (aggregatetype, seq);
-
 -- A partition in a flow, with the number that stands for it everywhere else. `epoch` counts its owners: whoever settles
 -- deliveries holds this row FOR SHARE until the commit, whoever takes the partition over raises the epoch.
 CREATE TABLE crossdock.places (

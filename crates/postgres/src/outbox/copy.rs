@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use futures::TryStreamExt;
 use sqlx::PgConnection;
 
-use super::row::{COLUMNS, Decoder, Fields, OutboxRow, columns};
+use super::row::{COLUMNS, Decoder, Fields, NAMES, OutboxRow};
 
 /// Numbers from the first to the last, both included.
 pub(crate) type Range = (i64, i64);
@@ -16,14 +16,14 @@ pub(crate) type Range = (i64, i64);
 pub(crate) struct Question<'a> {
     /// Rows behind this number.
     pub(crate) position: i64,
+    /// And up to this one, if anything: then partitions behind it are not opened.
+    pub(crate) end: Option<i64>,
     /// And rows with these numbers, which are not behind it. In ascending order.
     pub(crate) gaps: &'a [Range],
     /// At most so many of the former and of the latter.
     pub(crate) rows_max: usize,
     /// At most so many bytes of data, if it is more than one row.
     pub(crate) bytes_max: usize,
-    /// The largest payload that is sent.
-    pub(crate) payload_bytes_max: usize,
 }
 
 /// What came.
@@ -44,10 +44,10 @@ const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 
 /// Index scans, one loop over the gaps: the primary key serves both parts, and each is sorted by it, so they are merged.
 pub(crate) fn statement(question: &Question<'_>) -> String {
-    let Question { position, gaps, rows_max, payload_bytes_max, .. } = question;
-    let columns = columns(*payload_bytes_max);
+    let Question { position, end, gaps, rows_max, .. } = question;
+    let end = end.map_or(String::new(), |end| format!(" AND seq <= {end}"));
     let next = format!(
-        "SELECT {columns} FROM crossdock.outbox WHERE seq > {position} ORDER BY seq LIMIT {rows_max}"
+        "SELECT {NAMES} FROM crossdock.outbox WHERE seq > {position}{end} ORDER BY seq LIMIT {rows_max}"
     );
     let rows = if gaps.is_empty() {
         next
@@ -57,7 +57,7 @@ pub(crate) fn statement(question: &Question<'_>) -> String {
         format!(
             "SELECT * FROM (\
                (SELECT filled.* FROM unnest('{{{firsts}}}'::int8[], '{{{lasts}}}'::int8[]) AS gap (first, last) \
-                CROSS JOIN LATERAL (SELECT {columns} FROM crossdock.outbox \
+                CROSS JOIN LATERAL (SELECT {NAMES} FROM crossdock.outbox \
                   WHERE seq BETWEEN gap.first AND gap.last ORDER BY seq LIMIT {rows_max}) AS filled \
                 ORDER BY filled.seq LIMIT {rows_max}) \
                UNION ALL ({next})) AS page ORDER BY seq"

@@ -30,28 +30,28 @@ pub(crate) struct Pages {
     anchor: Option<(i64, Uuid)>,
     /// How large the data of a row is, lately.
     row_bytes: usize,
-    payload_bytes_max: usize,
+    /// Whether the last page was full: then there is more, most likely close by.
+    full: bool,
     /// Whether somebody was told that the holders of the lock cannot be seen.
     told: bool,
 }
 
 /// The primary key serves every statement of the reader; a planner that has not heard yet of many new rows may think otherwise.
 const SESSION: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off";
-/// Larger data than this is read if events that come in may be larger still.
-const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+/// How far to look in a backlog at first. With many partitions behind it, opening all of them takes longer than reading.
+const NEAR: i64 = 20_000;
 
 impl Pages {
     pub(crate) fn new(office: Arc<Office>, progress: Progress) -> Self {
         let options = office.options.clone();
-        let payload_bytes_max = options.event_bytes_max.max(PAYLOAD_BYTES_MAX);
         Self {
             scan: Scan::new(options.reading, progress.position, &progress.gaps),
-            decoder: Decoder::new(&options.source, payload_bytes_max),
+            decoder: Decoder::new(&options.source),
             connection: None,
             mark: 0,
             anchor: progress.anchor,
             row_bytes: 1,
-            payload_bytes_max,
+            full: false,
             told: false,
             office,
         }
@@ -59,22 +59,22 @@ impl Pages {
 
     /// Reads the next page. After an error nothing is lost: the next one begins where the last one ended.
     pub(crate) async fn next(&mut self) -> Result<OutboxPage, StoreError> {
+        let near = self.full.then(|| self.scan.position() + NEAR);
+        let page = self.read(near).await?;
+        let nothing_near = near.is_some() && page.events.is_empty() && page.malformed.is_empty();
+        if nothing_near { self.read(None).await } else { Ok(page) }
+    }
+
+    async fn read(&mut self, end: Option<i64>) -> Result<OutboxPage, StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let limit = self.office.options.call_timeout;
         let rows_max = (OutboxPage::BYTES_MAX / self.row_bytes.max(1)).clamp(1, OutboxPage::EVENTS_MAX);
-        let gaps = self.scan.asked();
-        let question = Question {
-            position: self.scan.position(),
-            gaps: &gaps,
-            rows_max,
-            bytes_max: OutboxPage::BYTES_MAX,
-            payload_bytes_max: self.payload_bytes_max,
-        };
-        let answer = within(limit, copy::ask(&mut connection, &question, &mut self.decoder)).await;
-        let answer = match answer {
+        let (position, gaps) = (self.scan.position(), self.scan.asked());
+        let question = Question { position, end, gaps: &gaps, rows_max, bytes_max: OutboxPage::BYTES_MAX };
+        let asked = copy::ask(&mut connection, &question, &mut self.decoder);
+        let answer = match within(self.office.options.call_timeout, asked).await {
             Ok(answer) => answer,
             Err(error) => {
                 pool::discard(connection);
@@ -86,11 +86,11 @@ impl Pages {
         } else {
             self.connection = Some(connection);
         }
-        Ok(self.turn(answer, rows_max).await)
+        Ok(self.turn(answer, rows_max, end.is_some()).await)
     }
 
-    /// Makes a page of what came.
-    async fn turn(&mut self, answer: Answer, rows_max: usize) -> OutboxPage {
+    /// Makes a page of what came. `near`: there may be more rows farther off.
+    async fn turn(&mut self, answer: Answer, rows_max: usize, near: bool) -> OutboxPage {
         let Answer { mut rows, mut cut, .. } = answer;
         let position = self.scan.position();
         let filled = rows.partition_point(|row| row.seq <= position);
@@ -104,7 +104,8 @@ impl Pages {
         let known_to = if cut && last <= position { last } else { i64::MAX };
         let found: Vec<_> = rows.iter().map(|row| row.seq).collect();
         let counted = self.scan.take(&found, known_to);
-        let more = (more || cut) && counted == rows.len();
+        self.full = (more || cut) && counted == rows.len();
+        let more = self.full || (near && counted > 0);
         rows.truncate(counted);
         self.weigh(rows.iter().map(OutboxRow::bytes).sum(), rows.len());
         if let Some(last) = rows.last().filter(|row| row.seq > position) {
@@ -122,9 +123,8 @@ impl Pages {
 
     /// Follows the size of rows: up at once, down slowly.
     fn weigh(&mut self, bytes: usize, rows: usize) {
-        if rows > 0 {
-            let average = bytes / rows + 1;
-            self.row_bytes = average.max((self.row_bytes * 3 + average) / 4);
+        if let Some(average) = bytes.checked_div(rows) {
+            self.row_bytes = average.max((self.row_bytes * 3 + average) / 4) + 1;
         }
     }
 

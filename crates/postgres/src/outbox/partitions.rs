@@ -8,12 +8,13 @@ use std::{sync::Arc, time::Duration};
 
 use crossdock_core::StoreError;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, raw_sql};
+use tokio::time::Instant;
 
-use super::office::Office;
-use crate::{
-    errors::{self, Failure},
-    pool::Purpose,
+use super::{
+    expiry::{self, Detached},
+    office::Office,
 };
+use crate::{errors, pool::Purpose};
 
 /// At the highest rate that was seen, a partition of the smallest size is full after five seconds.
 const EVERY: Duration = Duration::from_secs(1);
@@ -23,8 +24,8 @@ const AHEAD: i64 = 4;
 const PARTITIONS: i64 = 64;
 /// But not larger than so many of the smallest size: the newest ones have no index by id.
 const LARGER_MAX: i64 = 10;
-/// Ids of duplicates that are forgotten at a time.
-const FORGOTTEN_AT_ONCE: i64 = 20_000;
+/// Taking a partition off the table lets inserts wait for whoever is still writing; what was not to be had is tried again later.
+const DETACH_EVERY: Duration = Duration::from_secs(10);
 /// How long looking after partitions may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -44,30 +45,34 @@ const HEAD: &str = "
 
 /// The part of the table with numbers from `from` to before `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Partition {
-    name: String,
-    from: i64,
-    to: i64,
+pub(crate) struct Partition {
+    pub(crate) name: String,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
     /// Whether its events can be found by their ids.
-    indexed: bool,
+    pub(crate) indexed: bool,
 }
 
 /// What there is.
 #[derive(Debug)]
-struct Table {
+pub(crate) struct Table {
     /// By number.
-    partitions: Vec<Partition>,
+    pub(crate) partitions: Vec<Partition>,
     /// The last number that was given out.
-    head: i64,
+    pub(crate) head: i64,
     /// The last number that has no partition of its own, if there is one.
-    astray: Option<i64>,
+    pub(crate) astray: Option<i64>,
 }
 
 /// Looks after the partitions for as long as the reader is in office.
 pub(crate) async fn keep(office: Arc<Office>) {
-    let mut failing = false;
+    let (mut failing, mut detach_at) = (false, Instant::now());
     loop {
-        let kept = keep_once(&office).await;
+        let detach = Instant::now() >= detach_at;
+        let kept = keep_once(&office, detach).await;
+        if detach && matches!(kept, Ok(Detached::NotAll)) {
+            detach_at = Instant::now() + DETACH_EVERY;
+        }
         match &kept {
             Err(error) if !failing => {
                 tracing::warn!(
@@ -75,7 +80,7 @@ pub(crate) async fn keep(office: Arc<Office>) {
                     "the partitions of the outbox cannot be looked after; it is tried again"
                 );
             }
-            Ok(()) if failing => tracing::info!("the partitions of the outbox are looked after again"),
+            Ok(_) if failing => tracing::info!("the partitions of the outbox are looked after again"),
             _ => {}
         }
         failing = kept.is_err();
@@ -83,18 +88,18 @@ pub(crate) async fn keep(office: Arc<Office>) {
     }
 }
 
-async fn keep_once(office: &Arc<Office>) -> Result<(), StoreError> {
+async fn keep_once(office: &Arc<Office>, detach: bool) -> Result<Detached, StoreError> {
     let (given, doing) = (office.clone(), "looking after the partitions of the outbox");
     office
         .pools
-        .call_within(LIMIT, Purpose::Relay, doing, |connection| {
+        .call_within(LIMIT, Purpose::Relay, doing, move |connection| {
             Box::pin(async move {
                 let table = table(connection).await?;
                 make(connection, &table, &given).await?;
-                index(connection, &table).await?;
-                drop_done(connection, &table, &given).await?;
-                forget(connection, &given).await?;
-                Ok(())
+                expiry::index(connection, &table.partitions, table.head).await?;
+                let detached = expiry::drop_done(connection, &table, &given, detach).await?;
+                expiry::forget(connection, &given).await?;
+                Ok(detached)
             })
         })
         .await
@@ -155,101 +160,8 @@ async fn make(connection: &mut PgConnection, table: &Table, office: &Office) -> 
     Ok(())
 }
 
-/// Published to its end, and quiet for a minute: whoever is in a hurry is let pass.
-const QUIET: &str = "
-    SELECT cursor.position >= $2 - 1
-        AND (SELECT created_at < clock_timestamp() - interval '1 minute'
-            FROM crossdock.outbox WHERE seq >= $1 AND seq < $2 ORDER BY seq DESC LIMIT 1) IS TRUE
-    FROM crossdock.outbox_cursor AS cursor";
-
-/// Makes an old partition searchable by the ids of its events, one at a time. Doing it for each insert would cost writers a
-/// fifth of their speed.
-async fn index(connection: &mut PgConnection, table: &Table) -> Result<(), sqlx::Error> {
-    let full = |partition: &&Partition| !partition.indexed && partition.to <= table.head;
-    let Some(Partition { name, from, to, .. }) = table.partitions.iter().find(full) else { return Ok(()) };
-    let quiet: bool = sqlx::query_scalar(QUIET).bind(from).bind(to).fetch_one(&mut *connection).await?;
-    if quiet {
-        let make =
-            format!("SET LOCAL lock_timeout = '200ms'; CREATE INDEX {name}_event ON crossdock.{name} (id)");
-        at_once(connection, make).await?;
-    }
-    Ok(())
-}
-
-/// What is left of an old partition: nothing of it was read lately, and everything was published.
-const DONE: &str = "
-    SELECT cursor.position >= $2 - 1 AND NOT cursor.gaps && int8multirange(int8range($1, $2)),
-        coalesce((SELECT created_at < clock_timestamp() - make_interval(secs => $3)
-            FROM crossdock.outbox WHERE seq >= $1 AND seq < $2 ORDER BY seq DESC LIMIT 1), true)
-    FROM crossdock.outbox_cursor AS cursor";
-
-async fn drop_done(connection: &mut PgConnection, table: &Table, office: &Office) -> Result<(), sqlx::Error> {
-    let retention = office.options.retention.as_secs_f64();
-    for Partition { name, from, to, .. } in &table.partitions {
-        let row = sqlx::query(DONE).bind(from).bind(to).bind(retention).fetch_one(&mut *connection).await?;
-        let (published, old): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-        if !published || !old || table.head < *to {
-            break;
-        }
-        office.dropped(*to);
-        sqlx::query(
-            "UPDATE crossdock.outbox_cursor SET anchor_seq = NULL, anchor_id = NULL WHERE anchor_seq < $1",
-        )
-        .bind(to)
-        .execute(&mut *connection)
-        .await?;
-        let empty = format!("SET LOCAL lock_timeout = '200ms'; TRUNCATE crossdock.{name}");
-        // Every insert waits while this waits for the writers before it.
-        let drop = format!(
-            "SET LOCAL lock_timeout = '20ms';
-            ALTER TABLE crossdock.outbox DETACH PARTITION crossdock.{name};
-            DROP TABLE crossdock.{name}"
-        );
-        if !at_once(connection, empty).await? || !at_once(connection, drop).await? {
-            break;
-        }
-        tracing::info!(
-            partition = name,
-            "a partition of the outbox was dropped: it was published and its retention is over"
-        );
-    }
-    if let Some(last) =
-        table.astray.filter(|last| table.partitions.iter().any(|partition| partition.from > *last))
-    {
-        empty_default(connection, last, retention).await?;
-    }
-    Ok(())
-}
-
-/// Empties the default partition, once everything in it is done.
-async fn empty_default(connection: &mut PgConnection, last: i64, retention: f64) -> Result<(), sqlx::Error> {
-    let first: Option<i64> = sqlx::query_scalar("SELECT min(seq) FROM crossdock.outbox_default")
-        .fetch_one(&mut *connection)
-        .await?;
-    let row = sqlx::query(DONE)
-        .bind(first.unwrap_or(last))
-        .bind(last + 1)
-        .bind(retention)
-        .fetch_one(&mut *connection)
-        .await?;
-    if row.try_get(0)? && row.try_get(1)? {
-        // Under the lock nothing more can have come in.
-        let empty = format!(
-            "SET LOCAL lock_timeout = '200ms';
-            LOCK TABLE crossdock.outbox_default IN ACCESS EXCLUSIVE MODE;
-            DO $$ BEGIN
-                IF NOT EXISTS (SELECT FROM crossdock.outbox_default WHERE seq > {last}) THEN
-                    TRUNCATE crossdock.outbox_default;
-                END IF;
-            END $$"
-        );
-        at_once(connection, empty).await?;
-    }
-    Ok(())
-}
-
 /// Runs statements in a transaction; false if a lock was not to be had (55P03), or another worker was faster (42P07).
-async fn at_once(connection: &mut PgConnection, sql: String) -> Result<bool, sqlx::Error> {
+pub(crate) async fn at_once(connection: &mut PgConnection, sql: String) -> Result<bool, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let done = raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await;
     match done {
@@ -260,18 +172,6 @@ async fn at_once(connection: &mut PgConnection, sql: String) -> Result<bool, sql
         }
         Err(error) => Err(error),
     }
-}
-
-/// By the index on the moment.
-const FORGET: &str = "
-    DELETE FROM crossdock.seen WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM crossdock.seen WHERE seen_at < now() - make_interval(secs => $1) LIMIT $2))";
-
-/// Forgets ids whose window is over.
-async fn forget(connection: &mut PgConnection, office: &Office) -> Result<(), Failure> {
-    let window = office.options.dedupe_window.as_secs_f64();
-    sqlx::query(FORGET).bind(window).bind(FORGOTTEN_AT_ONCE).execute(connection).await?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,19 +10,15 @@ use crossdock_core::{Event, OutboxEvent, RefusedEvent, Topic};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// What is asked for, in this order. A payload beyond `{max}` bytes stays where it is: it goes nowhere.
-pub(crate) fn columns(payload_bytes_max: usize) -> String {
-    format!(
-        "seq, id, aggregatetype, aggregateid, type, octet_length(payload), \
-         CASE WHEN octet_length(payload) <= {payload_bytes_max} THEN payload END, contenttype, source, subject, headers, \
-         tracingspancontext, attributes, created_at"
-    )
-}
+/// What is asked for, in this order.
+pub(crate) const NAMES: &str = "seq, id, aggregatetype, aggregateid, type, payload, contenttype, source, subject, headers, \
+                                tracingspancontext, attributes, created_at";
 
 /// How many columns that are.
-pub(crate) const COLUMNS: usize = 14;
+pub(crate) const COLUMNS: usize = 13;
 
 /// What a row is.
+#[expect(clippy::large_enum_variant, reason = "almost every row is an event")]
 pub(crate) enum Read {
     /// An event.
     Event(OutboxEvent),
@@ -53,7 +49,6 @@ pub(crate) type Fields = [Option<Bytes>; COLUMNS];
 /// Turns rows into events.
 pub(crate) struct Decoder {
     source: String,
-    payload_bytes_max: usize,
     topics: HashMap<Bytes, Topic>,
 }
 
@@ -66,8 +61,8 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 impl Decoder {
     /// `source` is that of rows that name none.
-    pub(crate) fn new(source: &str, payload_bytes_max: usize) -> Self {
-        Self { source: source.to_owned(), payload_bytes_max, topics: HashMap::new() }
+    pub(crate) fn new(source: &str) -> Self {
+        Self { source: source.to_owned(), topics: HashMap::new() }
     }
 
     /// Reads one row. An error means that the answer of the server is not what was asked for.
@@ -82,28 +77,9 @@ impl Decoder {
     }
 
     fn event(&mut self, id: Uuid, fields: Fields) -> Result<(Topic, Event), String> {
-        let [
-            _,
-            _,
-            topic,
-            key,
-            kind,
-            length,
-            data,
-            content_type,
-            source,
-            subject,
-            headers,
-            tracing,
-            attributes,
-            at,
-        ] = fields;
+        let [_, _, topic, key, kind, data, content_type, source, subject, headers, tracing, attributes, at] =
+            fields;
         let topic = self.topic(topic)?;
-        let length = length.as_ref().and_then(int4).unwrap_or_default();
-        if data.is_none() && length > 0 {
-            let max = self.payload_bytes_max;
-            return Err(format!("the payload has {length} bytes, and at most {max} can be read"));
-        }
         let data = data.unwrap_or_default();
         if let Some(attributes) = attributes {
             let event: Event = serde_json::from_slice(&attributes)
@@ -221,10 +197,6 @@ fn int8(bytes: &Bytes) -> Option<i64> {
     Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?))
 }
 
-fn int4(bytes: &Bytes) -> Option<i32> {
-    Some(i32::from_be_bytes(bytes.as_ref().try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +210,6 @@ mod tests {
             text("orders"),
             text("17"),
             text("order.paid"),
-            bytes(&2i32.to_be_bytes()),
             text("{}"),
             None,
             None,
@@ -251,7 +222,7 @@ mod tests {
     }
 
     fn read(fields: Fields) -> Result<Event, String> {
-        let row = Decoder::new("/outbox/shop", 100).read(fields).expect("a row");
+        let row = Decoder::new("/outbox/shop").read(fields).expect("a row");
         match row.read {
             Read::Event(read) => Ok(read.event),
             Read::Malformed(refused) => Err(refused.reason),
@@ -276,7 +247,7 @@ mod tests {
 
     #[test]
     fn headers_are_attributes_and_columns_come_before_them() {
-        let event = with(10, b"\x01{\"tenant\": \"a\", \"n\": 1, \"dataschema\": \"/s\", \"type\": \"x\"}")
+        let event = with(9, b"\x01{\"tenant\": \"a\", \"n\": 1, \"dataschema\": \"/s\", \"type\": \"x\"}")
             .expect("an event");
         assert_eq!(event.kind, "order.paid");
         assert_eq!(event.schema.as_deref(), Some("/s"));
@@ -290,7 +261,7 @@ mod tests {
     #[test]
     fn a_trace_context_is_read_alone_and_as_debezium_writes_it() {
         for text in ["00-4bf9-00f0-01", "#comment\ntraceparent=00-4bf9-00f0-01\n"] {
-            let event = with(11, text.as_bytes()).expect("an event");
+            let event = with(10, text.as_bytes()).expect("an event");
             assert_eq!(event.extensions, [("traceparent".to_owned(), "00-4bf9-00f0-01".to_owned())]);
         }
     }
@@ -301,14 +272,11 @@ mod tests {
         assert_eq!(with(4, b"").unwrap_err(), "the attribute `type` must not be empty");
         assert_eq!(with(4, b"a\xff").unwrap_err(), "the column `type` is not UTF-8");
         assert_eq!(with(3, b"a\nb").unwrap_err(), "the attribute `partitionkey` holds a control character");
-        assert_eq!(with(10, b"\x01{\"a\": []}").unwrap_err(), "the header `a` is not a text");
+        assert_eq!(with(9, b"\x01{\"a\": []}").unwrap_err(), "the header `a` is not a text");
         assert_eq!(
-            with(10, b"\x01{\"A-b\": 1}").unwrap_err(),
+            with(9, b"\x01{\"A-b\": 1}").unwrap_err(),
             "the header `A-b` is no CloudEvents name: use a-z and 0-9"
         );
-        assert!(with(12, b"{}").unwrap_err().starts_with("the column `attributes` cannot be read"));
-        let mut large = fields();
-        (large[5], large[6]) = (Some(Bytes::copy_from_slice(&101i32.to_be_bytes())), None);
-        assert_eq!(read(large).unwrap_err(), "the payload has 101 bytes, and at most 100 can be read");
+        assert!(with(11, b"{}").unwrap_err().starts_with("the column `attributes` cannot be read"));
     }
 }

@@ -18,7 +18,7 @@ use sqlx::{Postgres as Sql, QueryBuilder, Row, ValueRef, postgres::PgRow};
 
 use crate::{
     Postgres, errors,
-    outbox::{COLUMNS, Decoder, Fields, Read, columns, row_id},
+    outbox::{COLUMNS, Decoder, Fields, NAMES, Read, row_id},
     pool::Purpose,
 };
 
@@ -59,10 +59,9 @@ impl EventLog for Postgres {
     }
 
     async fn find(&self, id: &str) -> Result<Vec<LoggedEvent>, StoreError> {
-        // By `outbox_id`: one look into each partition that is kept.
+        // Full partitions have an index by id, which the relay makes; the one that is written to is read through.
         let mut query = QueryBuilder::<Sql>::new(format!(
-            "SELECT {}, {RELAYED}, created_at FROM crossdock.outbox CROSS JOIN crossdock.outbox_cursor c WHERE id = ",
-            columns(i32::MAX as usize)
+            "SELECT {NAMES}, {RELAYED}, created_at FROM crossdock.outbox CROSS JOIN crossdock.outbox_cursor c WHERE id = "
         ));
         query.push_bind(row_id(id)).push(" ORDER BY seq DESC");
         let rows = self.ask("looking an event up", query).await?;
@@ -107,10 +106,10 @@ impl EventLog for Postgres {
 type EventName = (Topic, String, String);
 
 impl Postgres {
-    /// Rows with a lower number, the newest first: by `outbox_topic`, or by the primary key. Payloads stay where they are.
+    /// Rows with a lower number, the newest first: by the index of a full partition on topic and number, or by the primary key. Payloads stay where they are.
     async fn behind(&self, topic: Option<&Topic>, last: i64, limit: usize) -> Result<Vec<PgRow>, StoreError> {
         let mut query = QueryBuilder::<Sql>::new(format!(
-            "SELECT seq, id, aggregatetype, aggregateid, type, NULL::integer, NULL::bytea, contenttype, source, subject, headers,
+            "SELECT seq, id, aggregatetype, aggregateid, type, NULL::bytea, contenttype, source, subject, headers,
                  tracingspancontext, attributes, created_at, {RELAYED}, created_at, coalesce(octet_length(payload), 0)
              FROM crossdock.outbox CROSS JOIN crossdock.outbox_cursor c WHERE seq < "
         ));
@@ -146,7 +145,7 @@ impl Postgres {
                 *field = Some(Bytes::copy_from_slice(bytes));
             }
         }
-        let mut decoder = Decoder::new(&self.options().source, usize::MAX);
+        let mut decoder = Decoder::new(&self.options().source);
         let read = decoder.read(fields).map_err(|why| StoreError::Damaged(why.to_owned()))?;
         Ok(match read.read {
             Read::Event(event) => Some(event),

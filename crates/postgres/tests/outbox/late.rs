@@ -126,3 +126,22 @@ async fn a_large_transaction_that_commits_late_comes_in_pages_and_in_order() {
     assert_eq!(data(&came), expected);
     gaps_become(&postgres, &*reader, 0).await;
 }
+
+#[tokio::test]
+async fn a_backlog_with_a_wide_gap_in_it_comes_whole() {
+    let database = Database::create().await;
+    let postgres = database.open(database.options()).await;
+    let mut writer = database.connect().await;
+    let many = "INSERT INTO crossdock.outbox (aggregatetype, aggregateid, type, payload)
+        SELECT 'orders', 'k', 't', n::text::bytea FROM generate_series(1, 5000) AS n";
+    for jump in [0, 200_000, 900_000] {
+        let next = format!(
+            "SELECT setval('crossdock.outbox_seq_seq', (SELECT last_value FROM crossdock.outbox_seq_seq) + {jump})"
+        );
+        writer.execute(AssertSqlSafe(next)).await.unwrap();
+        writer.execute(many).await.unwrap();
+    }
+    let reader = claim(&postgres).await;
+    assert_eq!(take(&*reader, 15_000).await.len(), 15_000);
+    gaps_become(&postgres, &*reader, 0).await;
+}

@@ -31,6 +31,9 @@ const FILL: &str = "
         SELECT 1 + n / 2000, n % 2000, n, 1, 2 FROM generate_series(0, 59999) n;
     INSERT INTO crossdock.outbox (aggregatetype, aggregateid, type, payload)
         SELECT 'topic-' || n % 5, 'k' || n % 100, 't', decode(repeat('ab', 200), 'hex') FROM generate_series(1, 60000) n;
+    -- As the relay does with a partition that is full.
+    CREATE INDEX ON crossdock.outbox_1 (id);
+    CREATE INDEX ON crossdock.outbox_1 (aggregatetype, seq);
     ANALYZE";
 
 /// Fills them.
