@@ -49,8 +49,8 @@ const PING_MAX: Duration = Duration::from_secs(2);
 const FRESH: Duration = Duration::from_secs(5);
 /// Connections are made anew after this time: addresses change, and the server's memory for each grows.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
-/// Beside the reader's own: one for the cursor, one for partitions and the status.
-const RELAY_CONNECTIONS: u32 = 3;
+/// Beside the reader's own: for the cursor, for partitions, and for the status.
+const RELAY_CONNECTIONS: u32 = 4;
 /// Statements of the stores take rows from an index, a page at a time and in its order. A planner that knows a table from before
 /// a bad day, when it was empty, would rather read all that matches and sort it: a hundred times as much for each page.
 const BY_INDEX: [(&str, &str); 2] = [("enable_seqscan", "off"), ("enable_bitmapscan", "off")];
@@ -147,12 +147,22 @@ where
 {
     let result = tokio::time::timeout(limit, work(&mut connection)).await;
     let result = result.unwrap_or_else(|_| Err(errors::timed_out(limit).into()));
-    if let Err(Failure::Sql(error)) = &result
-        && !errors::keeps_connection(error)
-    {
-        discard(connection);
+    match &result {
+        Err(Failure::Sql(error)) if !errors::keeps_connection(error) => discard(connection),
+        _ => give_back(connection),
     }
     result
+}
+
+/// Gives a connection back. The pool asks the server once whether it is in order, and waits for that without an end: if no answer
+/// comes, the connection would be neither used nor missed.
+fn give_back(mut connection: PoolConnection<sqlx::Postgres>) {
+    let returned = connection.return_to_pool();
+    tokio::spawn(async move {
+        if tokio::time::timeout(PING_MAX, returned).await.is_err() {
+            tracing::debug!("a connection to the database led nowhere and was closed");
+        }
+    });
 }
 
 /// Closes a connection at once, without asking the server.

@@ -116,7 +116,7 @@ async fn connections_that_lead_nowhere_are_left_within_half_a_minute() {
     options.call_timeout = Duration::from_secs(2);
     let postgres = Postgres::open(options).await.unwrap();
     let reader = claim(&postgres).await;
-    for round in 0..3 {
+    for round in 0..6 {
         let name = format!("round {round}");
         insert(&database, &[&name]).await;
         proxy.swallow();
