@@ -98,7 +98,12 @@ impl Setup {
 
     /// Starts the hub and does not wait.
     pub fn spawn(&self, variables: &[(&str, &str)]) -> anyhow::Result<Hub> {
-        let mut command = self.prepared(&["run"]);
+        self.spawn_as(&["run"], variables)
+    }
+
+    /// Starts the hub by these arguments and does not wait.
+    pub fn spawn_as(&self, arguments: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Hub> {
+        let mut command = self.prepared(arguments);
         command.envs(variables.iter().copied());
         let mut child = command
             .stdin(Stdio::null())
