@@ -60,23 +60,79 @@ pub(crate) fn config(options: &KafkaOptions, own: &[(&str, String)]) -> ClientCo
     config
 }
 
+/// What a client said about why it cannot work.
+#[derive(Debug, Clone)]
+pub(crate) struct Reason {
+    pub(crate) why: Why,
+    pub(crate) text: String,
+}
+
+/// What kind of reason it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    Tls,
+    Login,
+    Token,
+    Name,
+    /// The right to use a consumer group.
+    Group,
+    Other,
+}
+
+impl Why {
+    fn of(code: Option<RDKafkaErrorCode>) -> Self {
+        match code {
+            Some(RDKafkaErrorCode::SSL) => Self::Tls,
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                Self::Login
+            }
+            Some(RDKafkaErrorCode::Resolve) => Self::Name,
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => Self::Group,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether asking again within seconds is no use.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Tls | Self::Login | Self::Token)
+    }
+}
+
 /// Whether the cluster answers, as all clients of one [`crate::Kafka`] see it. One log line for each change.
 #[derive(Default)]
 pub(crate) struct Health {
+    quiet: bool,
     away: AtomicBool,
-    reason: Mutex<Option<String>>,
+    reason: Mutex<Option<Reason>>,
 }
 
 impl Health {
+    /// Logs nothing: for a look at the cluster, whose findings say it all.
+    pub(crate) fn quiet() -> Self {
+        Self { quiet: true, ..Self::default() }
+    }
+
     /// Something went wrong that a client tells of by itself.
     fn failed(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        let mut last = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all are down says nothing about why, and a login without a token not where the token is; what was said before
+        // does.
+        let known = last.as_ref().map(|last| last.why);
+        let tells = match Why::of(code) {
+            _ if code == Some(RDKafkaErrorCode::AllBrokersDown) => known.is_none(),
+            Why::Login => known != Some(Why::Token),
+            _ => true,
+        };
+        if tells {
+            *last = Some(Reason { why: Why::of(code), text: reason.to_owned() });
+        }
         let gone = matches!(
             code,
             Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
         );
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        if gone && !self.away.swap(true, Ordering::Relaxed) {
+        if gone && !self.quiet && !self.away.swap(true, Ordering::Relaxed) {
+            let reason = last.as_ref().map(|reason| reason.text.as_str());
             tracing::warn!(target: "crossdock_kafka", reason, "kafka does not answer; trying again");
         }
     }
@@ -90,7 +146,7 @@ impl Health {
     }
 
     /// The last thing that a client said about why it cannot work.
-    pub(crate) fn reason(&self) -> Option<String> {
+    pub(crate) fn reason(&self) -> Option<Reason> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -131,7 +187,8 @@ impl ClientContext for Context {
         let endpoint = self.token.as_ref().ok_or("this login has no token")?;
         token::fetch(endpoint).map_err(|error| {
             let text = crossdock_core::chain(&error);
-            *self.health.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+            let reason = Reason { why: Why::Token, text: text.clone() };
+            *self.health.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             tracing::warn!(target: "crossdock_kafka", reason = text, "no token for kafka");
             text.into()
         })

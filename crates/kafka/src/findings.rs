@@ -1,10 +1,16 @@
 //! What is found when Kafka is compared with the configuration.
 
-use std::{collections::HashMap, time::Duration};
+mod rights;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crossdock_core::{Finding, Topic};
 use rdkafka::{
-    admin::{AdminOptions, ConfigResource, ResourceSpecifier},
+    admin::{AdminOptions, ConfigResourceResult, ResourceSpecifier},
     consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
     metadata::Metadata,
@@ -14,9 +20,12 @@ use tokio::time::timeout;
 use crate::{
     Kafka, TopicShape,
     broker::Inner,
+    client::{Context, Health, Reason, Why},
     provision::{ADMIN_MAX, BATCH_BYTES},
     topics::{ASK_MAX, Asker},
 };
+
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a topic is called in a finding.
 pub(crate) fn subject(topic: &Topic) -> String {
@@ -27,63 +36,107 @@ impl Kafka {
     /// Compares the cluster with what is wanted: whether it answers and lets us in, which topics are missing, which differ,
     /// and which rights are missing, each with what to do. Changes nothing. Takes up to half a minute where nobody answers.
     pub async fn findings(&self, wanted: &[TopicShape]) -> Vec<Finding> {
-        let (inner, shapes) = (self.inner.clone(), wanted.to_vec());
-        let seen = tokio::task::spawn_blocking(move || inner.look(&shapes)).await;
-        let (mut findings, there) = match seen {
-            Ok(seen) => seen,
-            Err(error) => {
-                return vec![Finding::error(
-                    "broker",
-                    format!("looking at it failed: {error}"),
-                    "report this",
-                )];
-            }
-        };
-        if !there.is_empty() {
-            findings.extend(self.compare_settings(&there).await);
+        let Compared { mut findings, there, limits } = self.compared(wanted).await;
+        if there.is_empty() {
+            return findings;
+        }
+        let inner = self.inner.clone();
+        let tried = tokio::task::spawn_blocking(move || {
+            let unreadable = inner.unreadable(&there)?;
+            Ok::<_, KafkaError>((unreadable, inner.unwritable(&limits)?))
+        });
+        match tried.await {
+            Ok(Ok((unreadable, unwritable))) => findings.extend(unreadable.into_iter().chain(unwritable)),
+            Ok(Err(error)) => findings.push(untried(&error.to_string())),
+            Err(error) => findings.push(untried(&error.to_string())),
         }
         findings
     }
 
-    /// Settings of the topics that are there, beside their partitions.
-    async fn compare_settings(&self, there: &[TopicShape]) -> Vec<Finding> {
+    /// All of that but the rights, which take longer to find out.
+    pub(crate) async fn compared(&self, wanted: &[TopicShape]) -> Compared {
+        let (inner, shapes) = (self.inner.clone(), wanted.to_vec());
+        let seen = tokio::task::spawn_blocking(move || inner.look(&shapes)).await;
+        let (mut findings, there) =
+            seen.unwrap_or_else(|error| (vec![untried(&error.to_string())], Vec::new()));
+        let mut limits = Vec::new();
+        if !there.is_empty() {
+            match self.settings(&there).await {
+                Ok(settings) => {
+                    for (settings, shape) in settings.into_iter().zip(&there) {
+                        let (differs, limit) = self.inner.compare(shape, settings);
+                        findings.extend(differs);
+                        limits.extend(limit.map(|limit| (shape.clone(), limit)));
+                    }
+                }
+                Err(finding) => findings.push(finding),
+            }
+            findings.extend(self.version().await);
+        }
+        Compared { findings, there, limits }
+    }
+
+    /// The settings of topics that are there.
+    async fn settings(&self, there: &[TopicShape]) -> Result<Vec<ConfigResourceResult>, Finding> {
         if !self.can_administrate() {
             let detail =
                 "with OAUTHBEARER the settings of topics cannot be read, and missing topics cannot be made";
-            return vec![Finding::warning(
-                "broker",
-                detail,
-                "make the topics yourself, and compare their retention",
-            )];
+            let remedy = "make the topics yourself, and compare their retention";
+            return Err(Finding::warning("broker", detail, remedy));
         }
-        let admin = match self.admin() {
-            Ok(admin) => admin,
-            Err(error) => {
-                return vec![Finding::error("broker", crossdock_core::chain(&error), "look at the options")];
-            }
-        };
         let names: Vec<_> = there.iter().map(|shape| self.inner.topics.name(&shape.topic)).collect();
         let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let options = AdminOptions::new().request_timeout(Some(ADMIN_MAX));
-        let described = timeout(ADMIN_MAX, admin.describe_configs(&resources, &options)).await;
-        let described = match described {
-            Ok(Ok(described)) => described,
-            Ok(Err(error)) => return vec![unreadable(&error.to_string())],
-            Err(_) => return vec![unreadable("no answer in time")],
-        };
-        let mut findings = Vec::new();
-        for (described, shape) in described.into_iter().zip(there) {
-            match described {
-                Ok(settings) => findings.extend(self.inner.compare(shape, &settings)),
-                Err(code) => findings.push(Finding::warning(
-                    subject(&shape.topic),
-                    format!("its settings cannot be read: {code}"),
-                    "allow this login DESCRIBE_CONFIGS on the topic",
-                )),
-            }
-        }
-        findings
+        self.describe(&resources).await.map_err(|why| unreadable(&why))
     }
+
+    async fn describe(
+        &self,
+        resources: &[ResourceSpecifier<'_>],
+    ) -> Result<Vec<ConfigResourceResult>, String> {
+        let admin = self.admin().map_err(|error| crossdock_core::chain(&error))?;
+        let options = AdminOptions::new().request_timeout(Some(ADMIN_MAX));
+        match timeout(ADMIN_MAX, admin.describe_configs(resources, &options)).await {
+            Ok(Ok(described)) => Ok(described),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    /// A cluster that is too old. Kafka 4 has no such setting any more, and whoever may not read it is told nothing.
+    async fn version(&self) -> Option<Finding> {
+        if !self.can_administrate() {
+            return None;
+        }
+        let inner = self.inner.clone();
+        let broker = tokio::task::spawn_blocking(move || inner.topics.any_broker()).await.ok()??;
+        let described = self.describe(&[ResourceSpecifier::Broker(broker)]).await.ok()?;
+        let settings = described.into_iter().next()?.ok()?;
+        let version = settings.get("inter.broker.protocol.version")?.value.clone()?;
+        is_too_old(&version).then(|| {
+            let detail = format!("it speaks the protocol of Kafka {version}");
+            Finding::error("broker", detail, "upgrade it to Kafka 2.4 or newer")
+        })
+    }
+}
+
+/// What a look at the cluster gives.
+pub(crate) struct Compared {
+    pub(crate) findings: Vec<Finding>,
+    /// The topics that are there.
+    there: Vec<TopicShape>,
+    /// The largest record of those that tell it.
+    limits: Vec<(TopicShape, usize)>,
+}
+
+/// Versions before 2.4 make no topic with their own number of copies, and know no member that has a name.
+fn is_too_old(version: &str) -> bool {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    (major, minor) < (2, 4)
+}
+
+fn untried(why: &str) -> Finding {
+    Finding::warning("broker", format!("not everything could be looked at: {why}"), "try again")
 }
 
 fn unreadable(why: &str) -> Finding {
@@ -94,16 +147,18 @@ fn unreadable(why: &str) -> Finding {
 impl Inner {
     /// Whether the cluster answers and lets us in; then each topic. Also returns the topics that are there. Blocks.
     fn look(&self, wanted: &[TopicShape]) -> (Vec<Finding>, Vec<TopicShape>) {
-        let asker = match Asker::new(&self.options, self.context.clone(), Some(&self.any_group())) {
+        // What this client says is not mixed with what the others say meanwhile.
+        let context = Context::new(&self.options, Arc::new(Health::quiet()));
+        let asker = match Asker::new(&self.options, context, Some(&self.any_group())) {
             Ok(asker) => asker,
             Err(error) => {
                 let finding = Finding::error("broker", crossdock_core::chain(&error), "look at the options");
                 return (vec![finding], Vec::new());
             }
         };
-        let metadata = match asker.consumer().fetch_metadata(None, ASK_MAX * 2) {
+        let metadata = match self.all(&asker) {
             Ok(metadata) => metadata,
-            Err(error) => return (vec![self.unreachable(&error)], Vec::new()),
+            Err(error) => return (vec![unreachable(&asker, &error)], Vec::new()),
         };
         let brokers = metadata.brokers().len();
         let mut findings =
@@ -116,7 +171,7 @@ impl Inner {
             let named = asker.consumer().fetch_metadata(Some(&name), ASK_MAX);
             let found = match named {
                 Ok(named) => self.topic(shape, &name, &named, brokers),
-                Err(error) => Err(self.unreachable(&error)),
+                Err(error) => Err(unreachable(&asker, &error)),
             };
             match found {
                 Ok(found) => {
@@ -129,50 +184,45 @@ impl Inner {
         (findings, there)
     }
 
+    /// What the cluster says of itself; asked for some seconds, unless it is clear before that it will not say.
+    fn all(&self, asker: &Asker) -> Result<Metadata, KafkaError> {
+        let until = Instant::now() + ASK_MAX;
+        loop {
+            let answer = asker.consumer().fetch_metadata(None, ASK_AGAIN);
+            let hopeless = reason(asker).is_some_and(|reason| reason.why.is_final());
+            if answer.is_ok() || hopeless || Instant::now() >= until {
+                return answer;
+            }
+        }
+    }
+
     /// A group's name that stands for all of them.
     fn any_group(&self) -> String {
         format!("{}check", self.options.group_prefix)
-    }
-
-    /// Why nobody answers, as far as librdkafka has said.
-    fn unreachable(&self, error: &KafkaError) -> Finding {
-        let said = self.context.health.reason().unwrap_or_default();
-        let detail = if said.is_empty() { error.to_string() } else { said.clone() };
-        let remedy = if said.contains("SSL") || said.contains("ssl") {
-            if said.contains("certificate verify failed") {
-                "name the authority that signed the broker's certificate in `tls.ca`, and the host as the certificate names it"
-            } else {
-                "use the port of the broker that speaks TLS, and set `tls` only there"
-            }
-        } else if said.contains("uthentication") || said.contains("SASL") || said.contains("Sasl") {
-            "look at `sasl.mechanism`, `sasl.username` and the password"
-        } else if said.contains("token") {
-            "look at `sasl.token_url`, `sasl.client_id` and the client's secret"
-        } else if said.contains("resolve") {
-            "look at the host names in `broker`"
-        } else {
-            "start the broker, or look at the hosts and ports in `broker`; a port that speaks TLS needs `tls: true`"
-        };
-        Finding::error("broker", detail, remedy)
     }
 
     /// Whether groups with our prefix may be used.
     fn group_rights(&self, asker: &Asker) -> Option<Finding> {
         let anything = Topic::new("check").ok()?;
         let partition = crossdock_core::Partition { topic: anything, number: 0 };
-        let list = self.topics.list(std::slice::from_ref(&partition));
-        match asker.consumer().committed_offsets(list, ASK_MAX) {
-            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
-                let prefix = &self.options.group_prefix;
-                let detail = format!("this login may not use consumer groups that begin with `{prefix}`");
-                Some(Finding::error(
-                    "consumer groups",
-                    detail,
-                    format!("allow READ on groups with the prefix `{prefix}`"),
-                ))
+        let until = Instant::now() + ASK_MAX;
+        // The refusal comes beside the question, which ends by its time.
+        let refused = loop {
+            let list = self.topics.list(std::slice::from_ref(&partition));
+            let asked = asker.consumer().committed_offsets(list, ASK_AGAIN);
+            if reason(asker).is_some_and(|reason| reason.why == Why::Group) {
+                break true;
             }
-            _ => None,
-        }
+            if asked.is_ok() || Instant::now() >= until {
+                break false;
+            }
+        };
+        refused.then(|| {
+            let prefix = &self.options.group_prefix;
+            let detail = format!("this login may not use consumer groups that begin with `{prefix}`");
+            let remedy = format!("allow READ on groups with the prefix `{prefix}`");
+            Finding::error("consumer groups", detail, remedy)
+        })
     }
 
     /// A topic that is there, with what differs; otherwise why it is not.
@@ -257,8 +307,16 @@ impl Inner {
         Finding::missing(about, detail)
     }
 
-    /// Retention and the largest record.
-    fn compare(&self, shape: &TopicShape, settings: &ConfigResource) -> Vec<Finding> {
+    /// What differs in retention and size, and the largest record.
+    fn compare(&self, shape: &TopicShape, settings: ConfigResourceResult) -> (Vec<Finding>, Option<usize>) {
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(code) => {
+                let detail = format!("its settings cannot be read: {code}");
+                let remedy = "allow this login DESCRIBE_CONFIGS on the topic";
+                return (vec![Finding::warning(subject(&shape.topic), detail, remedy)], None);
+            }
+        };
         let settings: HashMap<_, _> = settings.entry_map();
         let number = |name: &str| settings.get(name)?.value.as_deref()?.parse::<i64>().ok();
         let about = subject(&shape.topic);
@@ -276,7 +334,8 @@ impl Inner {
             ));
         }
         let (event, batch) = (self.options.record_bytes_max(), BATCH_BYTES);
-        match number("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok()) {
+        let limit = number("max.message.bytes").and_then(|bytes| usize::try_from(bytes).ok());
+        match limit {
             // Events that do not fit are refused one by one, and told of.
             Some(bytes) if bytes < event => findings.push(Finding::warning(
                 about.clone(),
@@ -298,6 +357,41 @@ impl Inner {
                 "set its cleanup.policy to delete",
             ));
         }
-        findings
+        (findings, limit)
+    }
+}
+
+/// Why nobody answers, as far as librdkafka has said.
+fn unreachable(asker: &Asker, error: &KafkaError) -> Finding {
+    let said = reason(asker);
+    let remedy = match said.as_ref().map_or(Why::Other, |said| said.why) {
+        Why::Tls => {
+            "name the authority that signed the broker's certificate in `tls.ca`, the broker by the host that the \
+             certificate names, and the port that speaks TLS"
+        }
+        Why::Login => "look at `sasl.mechanism`, `sasl.username` and the password",
+        Why::Token => "look at `sasl.token_url`, `sasl.client_id` and the client's secret",
+        Why::Name => "look at the host names in `broker`",
+        Why::Group | Why::Other => {
+            "start the broker, or look at the hosts and ports in `broker`; a port that speaks TLS needs `tls: true`"
+        }
+    };
+    let detail = said.map_or_else(|| error.to_string(), |said| said.text);
+    Finding::error("broker", detail, remedy)
+}
+
+/// What the client has said last about why it cannot work.
+fn reason(asker: &Asker) -> Option<Reason> {
+    asker.consumer().context().health.reason()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_before_2_4_are_too_old() {
+        assert!(["0.11.0", "1.1-IV0", "2.3-IV1"].into_iter().all(is_too_old));
+        assert!(!["2.4-IV1", "3.9-IV0", "10.0"].into_iter().any(is_too_old));
     }
 }

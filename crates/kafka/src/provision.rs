@@ -39,7 +39,7 @@ impl Kafka {
     /// An error among the findings comes back as [`KafkaError::Topics`]. Doing it twice, or in two workers at once, changes
     /// nothing.
     pub async fn provision(&self, wanted: &[TopicShape]) -> Result<Vec<Finding>, KafkaError> {
-        let findings = self.findings(wanted).await;
+        let findings = self.compared(wanted).await.findings;
         if findings.iter().any(|finding| finding.severity == Severity::Error) {
             return Err(KafkaError::Topics(only_errors(findings)));
         }
@@ -54,7 +54,7 @@ impl Kafka {
             return Ok(findings);
         }
         self.make(&missing).await?;
-        let findings = self.findings(wanted).await;
+        let findings = self.compared(wanted).await.findings;
         match findings.iter().any(|finding| finding.severity == Severity::Error) {
             true => Err(KafkaError::Topics(only_errors(findings))),
             false => Ok(findings),

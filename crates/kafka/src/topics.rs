@@ -163,6 +163,12 @@ impl Topics {
         }
     }
 
+    /// The number of some broker that answers. Blocks.
+    pub(crate) fn any_broker(&self) -> Option<i32> {
+        let metadata = self.asker.consumer().fetch_metadata(None, ASK_MAX).ok()?;
+        metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id)
+    }
+
     /// Every partition of the topics; the topic that is missing otherwise. Blocks.
     pub(crate) fn partitions(&self, topics: &[Topic]) -> KafkaResult<Result<Vec<Partition>, Topic>> {
         let mut partitions = Vec::new();

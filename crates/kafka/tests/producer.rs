@@ -133,3 +133,21 @@ async fn closing_answers_for_everything() {
     let refused = kafka.publish(&topic, vec![event("late", "k")]).await;
     assert!(matches!(refused.as_slice(), [Err(PublishError::Unavailable(_))]), "{refused:?}");
 }
+
+/// A topic that is deleted while events go to it: they are refused as such, soon, and those of other topics go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_keeps_no_other_waiting() {
+    let house = House::shared();
+    let mut options = house.options.clone();
+    options.publish_timeout = Duration::from_secs(10);
+    let kafka = house.open_with(options, &["orders", "gone"], 1).await;
+    publish(&kafka, "gone", vec![event("1", "k")]).await;
+    house.admin().delete_topics(&[&house.name("gone")], &AdminOptions::new()).await.expect("it is deleted");
+    eventually("it is refused", async || {
+        let answers = kafka.publish(&topic("gone"), vec![event("2", "k")]).await;
+        matches!(answers.as_slice(), [Err(PublishError::UnknownTopic(_))]).then_some(())
+    })
+    .await;
+    publish(&kafka, "orders", events("k", 0..10)).await;
+    kafka.close(Duration::from_secs(5)).await;
+}

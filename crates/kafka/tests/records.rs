@@ -44,7 +44,8 @@ async fn records_of_others_become_events_and_nothing_sticks() {
     let all = |headers: Vec<Header<'static, &'static [u8]>>| {
         headers.into_iter().fold(OwnedHeaders::new(), |all, header| all.insert(header))
     };
-    let records: Vec<(Option<&[u8]>, Option<&[u8]>, OwnedHeaders)> = vec![
+    type Bytes = Option<&'static [u8]>;
+    let records: Vec<(Bytes, Bytes, OwnedHeaders)> = vec![
         (None, Some(b"{}"), OwnedHeaders::new()),
         (Some(b"k"), None, all(vec![text("content-type", b"text/plain"), text("traceparent", b"00-a-b-01")])),
         (Some(b"\xff\xfe"), Some(b"\xff"), all(vec![text("ce_id", b"\xff")])),

@@ -20,7 +20,7 @@ use rdkafka::{
 };
 
 use super::Batch;
-use crate::{KafkaOptions, client, client::Context, record};
+use crate::{KafkaOptions, client, client::Context, record, topics::Topics};
 
 /// How long the thread waits for reports before it looks whether it should end.
 const POLL: Duration = Duration::from_millis(100);
@@ -109,6 +109,7 @@ pub(crate) enum Trouble {
 /// Takes the reports.
 pub(crate) struct Reports {
     context: Context,
+    topics: Arc<Topics>,
     flights: Arc<Flights>,
     batch_bytes: usize,
     trouble: Mutex<Option<Trouble>>,
@@ -135,7 +136,8 @@ impl Reports {
                 self.report(Trouble::BatchTooLarge);
                 PublishError::Unavailable("the topic takes only smaller batches".to_owned())
             }
-            Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
+            Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
+                self.topics.forget(&batch.topic);
                 PublishError::UnknownTopic(batch.topic.clone())
             }
             Some(Code::TopicAuthorizationFailed) => {
@@ -220,11 +222,13 @@ impl Producer {
     pub(crate) fn new(
         options: &KafkaOptions,
         context: Context,
+        topics: &Arc<Topics>,
         batch_bytes: usize,
     ) -> Result<Self, crate::KafkaError> {
         let flights = Arc::new(Flights::default());
         let reports = Reports {
             context,
+            topics: topics.clone(),
             flights: flights.clone(),
             batch_bytes,
             trouble: Mutex::new(None),
@@ -307,6 +311,11 @@ fn config(options: &KafkaOptions, batch_bytes: usize) -> ClientConfig {
                 (options.publish_timeout.as_millis() / 3).clamp(1_000, 30_000).to_string(),
             ),
             ("socket.timeout.ms", (options.publish_timeout.as_millis() / 3).clamp(1_000, 60_000).to_string()),
+            // How long a topic that was deleted keeps its events waiting: less than what makes all be given back.
+            (
+                "topic.metadata.propagation.max.ms",
+                (options.publish_timeout.as_millis() / 2).clamp(1_000, 30_000).to_string(),
+            ),
             // The hash of Java's clients; events without a key are spread.
             ("partitioner", "murmur2_random".to_owned()),
             ("linger.ms", "5".to_owned()),

@@ -50,7 +50,7 @@ impl Sender {
         topics: Arc<Topics>,
     ) -> Result<oneshot::Receiver<()>, KafkaError> {
         let batch_bytes = BATCH_BYTES;
-        let producer = Producer::new(options, context.clone(), batch_bytes)?;
+        let producer = Producer::new(options, context.clone(), &topics, batch_bytes)?;
         let sender = Self { options: options.clone(), context, line, topics, producer, batch_bytes };
         let (ended, end) = oneshot::channel();
         thread::Builder::new().name("kafka-sender".to_owned()).spawn(move || {
@@ -131,7 +131,7 @@ impl Sender {
             }
             None if self.waits_too_long() => {
                 let limit = self.options.publish_timeout;
-                let why = self.context.health.reason().unwrap_or_else(|| "no answer".to_owned());
+                let why = self.context.health.reason().map_or("no answer".to_owned(), |reason| reason.text);
                 tracing::warn!(target: "crossdock_kafka", ?limit, reason = why, "nothing was acknowledged for too long; all events that wait are given back");
                 self.give_back(&why);
             }
@@ -167,7 +167,7 @@ impl Sender {
 
     /// Makes a new producer; the old one ends on its own thread.
     fn replace(&mut self) {
-        match Producer::new(&self.options, self.context.clone(), self.batch_bytes) {
+        match Producer::new(&self.options, self.context.clone(), &self.topics, self.batch_bytes) {
             Ok(producer) => self.producer = producer,
             // The options made one before, so it is threads or memory that lack: the old one refuses, and this is tried again.
             Err(error) => {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 pub mod proxy;
+pub mod secured;
 
 use std::{
     collections::{BTreeSet, HashMap},
