@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     RabbitOptions,
-    dial::{Refusal, dial, version},
+    dial::{Refusal, RefusalKind, dial, version},
 };
 
 /// How long the broker may take for one call.
@@ -66,7 +66,7 @@ pub(crate) struct Link {
     /// Why the broker takes nothing from us.
     blocked: watch::Sender<Option<String>>,
     /// What was told last of it; none while it answers.
-    told: Mutex<Option<String>>,
+    told: Mutex<Option<RefusalKind>>,
     frame_bytes: AtomicUsize,
     /// Whether -1 is no delivery limit, as from version 4 on. Before, it is one that drops an event when it is delivered
     /// a second time.
@@ -108,7 +108,7 @@ impl Link {
             if connection.status().connected() {
                 return Ok(connection.clone());
             }
-            self.lost("the connection is lost");
+            self.lost(RefusalKind::Unreachable, "the connection is lost");
             attempts.connection = None;
         }
         if let Some((refusal, until, _)) = &attempts.failed
@@ -126,7 +126,7 @@ impl Link {
                 Ok(connection)
             }
             Err(refusal) => {
-                self.lost(&refusal.text);
+                self.lost(refusal.kind, &refusal.text);
                 let wait = attempts.failed.as_ref().map_or(AGAIN, |(.., wait)| *wait);
                 let next = (wait * 2).min(AGAIN_MAX);
                 attempts.failed = Some((refusal.clone(), Instant::now() + wait, next));
@@ -162,7 +162,7 @@ impl Link {
     pub(crate) async fn discard(self: &Arc<Self>) {
         let connection = self.attempts.lock().await.connection.take();
         if let Some(connection) = connection {
-            self.lost("the broker does not answer");
+            self.lost(RefusalKind::Unreachable, "the broker does not answer");
             self.runtime.spawn(hang_up(connection));
         }
     }
@@ -203,19 +203,20 @@ impl Link {
         self.runtime.spawn(attend(Arc::downgrade(self), Arc::downgrade(connection), events));
     }
 
-    /// Says so, once for each reason.
-    fn lost(&self, why: &str) {
+    /// Says so, once for each kind of reason.
+    fn lost(&self, kind: RefusalKind, why: &str) {
         self.blocked.send_replace(None);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_deref() != Some(why) {
-            let (purpose, servers) = (self.purpose, self.options.servers());
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).replace(kind);
+        let (purpose, servers) = (self.purpose, self.options.servers());
+        if told == Some(kind) {
+            tracing::debug!(purpose, servers, error = why, "the broker is still not available");
+        } else {
             tracing::warn!(
                 purpose,
                 servers,
                 error = why,
                 "the broker is not available; it is tried again until it is"
             );
-            *told = Some(why.to_owned());
         }
     }
 }
@@ -223,7 +224,7 @@ impl Link {
 impl Refusal {
     fn internal(error: &dyn std::error::Error) -> Self {
         let text = format!("connecting ended by itself: {error}");
-        Self { kind: crate::dial::RefusalKind::Unreachable, text }
+        Self { kind: RefusalKind::Unreachable, text }
     }
 }
 
@@ -250,7 +251,7 @@ async fn attend(link: Weak<Link>, connection: Weak<Connection>, events: impl Str
             }
             // Channels tell their errors here too.
             Event::Error(error) if !connection.upgrade().is_some_and(|there| there.status().connected()) => {
-                link.lost(&crossdock_core::chain(&error));
+                link.lost(RefusalKind::Unreachable, &crossdock_core::chain(&error));
                 return;
             }
             _ => {}

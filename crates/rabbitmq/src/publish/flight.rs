@@ -55,6 +55,8 @@ pub(crate) struct Landed {
     pub(crate) answers: Vec<(usize, Answer)>,
     /// Some event found no queue.
     pub(crate) unrouted: bool,
+    /// The broker has refused some event.
+    pub(crate) refused: bool,
 }
 
 /// Names a message that came back: its exchange, its shard, its offset.
@@ -116,7 +118,8 @@ impl Flight {
         self.events -= flying.confirms.len();
         self.bytes -= flying.bytes;
         let (answers, unrouted) = flying.judge(exchange, &mut self.returned);
-        Some(Landed { job: flying.job, answers, unrouted })
+        let refused = flying.confirms.iter().any(|confirm| matches!(confirm, Confirm::Refused));
+        Some(Landed { job: flying.job, answers, unrouted, refused })
     }
 
     pub(crate) fn first(&self) -> Option<&Job> {

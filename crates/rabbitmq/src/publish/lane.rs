@@ -46,6 +46,9 @@ pub(crate) struct Lane {
     number: usize,
     with: Arc<Surroundings>,
     channel: Option<Channel>,
+    /// The broker has refused an event on this channel. A quorum queue that was full may go on refusing what comes from a
+    /// channel although there is room again: the next one begins anew.
+    refused: bool,
     desk: Desk,
     flight: Flight,
 }
@@ -63,7 +66,7 @@ enum Unsent {
 impl Lane {
     pub(crate) fn new(number: usize, with: Arc<Surroundings>) -> Self {
         let desk = Desk::new(with.link.clone());
-        Self { number, with, channel: None, desk, flight: Flight::default() }
+        Self { number, with, channel: None, refused: false, desk, flight: Flight::default() }
     }
 
     /// Works until the line is closed and everything is answered.
@@ -95,6 +98,7 @@ impl Lane {
                 // Nobody listens any more when the broker is being closed.
                 let _ = self.with.unrouted.send(topic);
             }
+            self.refused |= landed.refused;
             landed.job.answer(landed.answers);
         }
     }
@@ -154,6 +158,9 @@ impl Lane {
 
     /// The channel, confirms switched on.
     async fn ready(&mut self) -> Result<Channel, Unsent> {
+        if self.refused && self.flight.is_empty() {
+            self.channel = None;
+        }
         if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
@@ -168,6 +175,7 @@ impl Lane {
             Err(_) => return Err(unavailable(Trouble::Silent)),
         }
         self.channel = Some(channel.clone());
+        self.refused = false;
         Ok(channel)
     }
 
