@@ -14,8 +14,9 @@ use crossdock_kafka::Kafka;
 use house::{House, assigned, batch, event, events, eventually, flow, ids, ids_of, publish, take, topic};
 use rdkafka::{
     Offset, TopicPartitionList,
-    admin::{AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminOptions, NewPartitions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, CommitMode, Consumer},
+    producer::{BaseProducer, BaseRecord, Producer},
 };
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -185,6 +186,36 @@ async fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
     assert_eq!(ids(&take(&mut subscription, 3).await), ids_of(&events("new", 0..3)));
     let errors = errors_of("k11-anew");
     assert!(errors.len() == 1 && errors[0].contains("made anew"), "{errors:?}");
+    drop(subscription);
+    kafka.close(Duration::from_secs(10)).await;
+}
+
+/// Partitions that somebody adds are read from their first event, and nobody is alarmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_added_is_read_from_its_beginning() {
+    listen();
+    let house = House::shared();
+    let kafka = house.open(&["orders"], 1).await;
+    let mut subscription = join(&kafka, "grown").await;
+    publish(&kafka, "orders", events("k", 0..3)).await;
+    take(&mut subscription, 3).await.into_iter().for_each(Delivery::complete);
+    drop(subscription);
+    kafka.close(Duration::from_secs(10)).await;
+    let name = house.name("orders");
+    let grown = NewPartitions::new(&name, 2);
+    let made = house.admin().create_partitions([&grown], &AdminOptions::new()).await.expect("it is asked");
+    made.into_iter().for_each(|made| drop(made.expect("a partition is added")));
+    let producer: BaseProducer = house.client().create().expect("a client can be made");
+    eventually("the new partition has an event", async || {
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&name).partition(1).payload(b"new");
+        producer.send(record).ok()?;
+        producer.flush(Duration::from_secs(5)).ok()
+    })
+    .await;
+    let kafka = house.open(&["orders"], 2).await;
+    let mut subscription = join(&kafka, "grown").await;
+    assert_eq!(batch(&mut subscription).await.deliveries[0].event.data.as_ref(), b"new");
+    assert_eq!(errors_of("grown"), [""; 0]);
     drop(subscription);
     kafka.close(Duration::from_secs(10)).await;
 }

@@ -1,12 +1,13 @@
 //! The thread of a member.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use crossdock_core::{Group, Topic};
+use crossdock_core::{Group, Offset, Partition, Topic};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -67,7 +68,7 @@ impl Member {
     }
 
     /// Makes a consumer and serves it until it must end.
-    fn consume(&self, shared: &Arc<Shared>, stuck: &mut Vec<(PartitionName, u64)>) -> Result<(), KafkaError> {
+    fn consume(&self, shared: &Arc<Shared>, stuck: &mut Vec<Place>) -> Result<(), KafkaError> {
         let context =
             MemberContext::new(&self.options, &self.context, &self.topics, &self.group, &self.reads, shared);
         let consumer: BaseConsumer<MemberContext> = self.config().create_with_context(context)?;
@@ -117,21 +118,15 @@ impl Member {
     /// Makes a new consumer where events are there, somebody waits for them, and none come: librdkafka has lost a wake-up
     /// (rust-rdkafka issues 638 and 665). A place where that did not help is left alone: what stands there is no event but
     /// the mark of a transaction.
-    fn watch(&self, shared: &Shared, stuck: &mut Vec<(PartitionName, u64)>) {
+    fn watch(&self, shared: &Shared, stuck: &mut Vec<Place>) {
         if shared.idle().is_none_or(|idle| idle < STILL) {
             return;
         }
         let open: Vec<_> = shared.owned().into_iter().filter(|(.., paused)| !paused).collect();
         let partitions: Vec<_> = open.iter().map(|(ledger, ..)| ledger.partition.clone()).collect();
         let Ok(ends) = self.topics.edges(&partitions, Edge::End) else { return };
-        let behind: Vec<(PartitionName, u64)> = open
-            .iter()
-            .filter(|(ledger, next, _)| ends.get(&ledger.partition).is_some_and(|end| end > next))
-            .map(|(ledger, next, _)| (ledger.partition.to_string(), *next))
-            .collect();
-        if behind.iter().all(|place| stuck.contains(place)) {
-            return;
-        }
+        let places = open.into_iter().map(|(ledger, next, _)| (ledger.partition.clone(), next)).collect();
+        let Some(behind) = stands_still(places, &ends, stuck) else { return };
         let (group, places) = (self.group.as_str(), behind.len());
         tracing::error!(target: "crossdock_kafka", group, places, "no events came for a minute, and there are some; a new consumer takes over");
         *stuck = behind;
@@ -171,5 +166,33 @@ impl Member {
     }
 }
 
-/// A partition, named.
-type PartitionName = String;
+/// Where a partition is read next.
+type Place = (Partition, Offset);
+
+/// The places that have something behind them, unless all of these are known to be no events.
+fn stands_still(
+    mut places: Vec<Place>,
+    ends: &HashMap<Partition, Offset>,
+    known: &[Place],
+) -> Option<Vec<Place>> {
+    places.retain(|(partition, next)| ends.get(partition).is_some_and(|end| end > next));
+    places.iter().any(|place| !known.contains(place)).then_some(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_consumer_is_made_once_for_a_place_and_again_for_the_next() {
+        let partition = |number| Partition { topic: Topic::new("orders").expect("a name"), number };
+        let ends = HashMap::from([(partition(0), 10), (partition(1), 5)]);
+        let places = |one, two| vec![(partition(0), one), (partition(1), two)];
+        assert_eq!(stands_still(places(10, 5), &ends, &[]), None, "all is read");
+        let behind = stands_still(places(9, 5), &ends, &[]).expect("something is there");
+        assert_eq!(behind, [(partition(0), 9)]);
+        // The last offset holds the mark of a transaction: no consumer will ever give it.
+        assert_eq!(stands_still(places(9, 5), &ends, &behind), None);
+        assert!(stands_still(places(9, 4), &ends, &behind).is_some());
+    }
+}

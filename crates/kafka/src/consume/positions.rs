@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, thread, time::Duration};
 
-use crossdock_core::{Completed, Group, Offset, Partition};
+use crossdock_core::{Completed, Group, Offset, Partition, Topic};
 use rdkafka::{
     Offset as Place, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
@@ -139,6 +139,7 @@ impl<C: ConsumerContext> Starts<'_, C> {
         if !missing.is_empty() {
             known.extend(self.kept_beside(&missing)?);
         }
+        let added = self.added(&missing).map_err(failed)?;
         let oldest = self.topics.edges(partitions, Edge::Oldest).map_err(failed)?;
         let ends = self.ends(partitions, &known).map_err(failed)?;
         let at =
@@ -148,6 +149,12 @@ impl<C: ConsumerContext> Starts<'_, C> {
             let (oldest, end) = (at(&oldest, partition), at(&ends, partition));
             starts.push(match known.remove(partition) {
                 Some(completed) if (oldest..=end).contains(&completed.mark()) => completed,
+                None if added.contains(&partition.topic) => {
+                    let (group, topic, number) =
+                        (self.group.as_str(), partition.topic.as_str(), partition.number);
+                    tracing::info!(target: "crossdock_kafka", group, topic, partition = number, "a partition was added; it begins at its oldest event");
+                    Completed::from(oldest)
+                }
                 lost => {
                     self.tell_of_loss(partition, lost.map(|completed| completed.mark()), oldest, end);
                     Completed::from(oldest)
@@ -155,6 +162,18 @@ impl<C: ConsumerContext> Starts<'_, C> {
             });
         }
         Ok(starts)
+    }
+
+    /// Of topics with partitions that have no position, those where the group has a position in others: the positions of a
+    /// group are lost together, so these partitions are new.
+    fn added(&self, missing: &[Partition]) -> KafkaResult<Vec<Topic>> {
+        let mut topics: Vec<_> = missing.iter().map(|partition| partition.topic.clone()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let Ok(all) = self.topics.partitions(&topics)? else { return Ok(Vec::new()) };
+        let known = committed(self.consumer, self.topics, &all)?;
+        topics.retain(|topic| known.keys().any(|partition| partition.topic == *topic));
+        Ok(topics)
     }
 
     fn kept_beside(
