@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crossdock_core::OutboxLog;
-use crossdock_postgres::{Postgres, PostgresOptions};
+use crossdock_postgres::{Postgres, PostgresOptions, Purpose};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 const FILL: i64 = 100_000;
@@ -56,7 +56,8 @@ async fn fill(connection: &mut PgConnection, rows: i64) -> Result<(), sqlx::Erro
 
 async fn read(postgres: &Postgres, how: &str) -> Result<(), Box<dyn std::error::Error>> {
     let reader = postgres.claim().await?.ok_or("somebody else reads")?;
-    let (began, processor) = (Instant::now(), processor_time());
+    reader.renew().await?;
+    let (began, processor) = (Instant::now(), processor_time("self"));
     let (mut events, mut bytes, mut pages) = (0u64, 0u64, 0u64);
     let mut waits = Vec::new();
     loop {
@@ -72,10 +73,11 @@ async fn read(postgres: &Postgres, how: &str) -> Result<(), Box<dyn std::error::
         reader.advance(page.mark, Vec::new()).await?;
     }
     let took = began.elapsed();
-    let each = (processor_time() - processor).as_secs_f64() * 1e6 / events as f64;
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / events as f64;
+    let (client, server) = (each(processor_time("self") - processor), each(server_time(postgres).await?));
     waits.sort_unstable();
     println!(
-        "{how}: {events} events ({} MB) in {pages} pages, {took:.2?}: {:.0} events/s, {each:.2} µs of this process each; \
+        "{how}: {events} events ({} MB) in {pages} pages, {took:.2?}: {:.0} events/s, {client:.2} µs of this process and {server:.2} µs of the server each; \
          a page took {:.2?} (median), {:.2?} (worst of a hundred)",
         bytes >> 20,
         events as f64 / took.as_secs_f64(),
@@ -86,9 +88,21 @@ async fn read(postgres: &Postgres, how: &str) -> Result<(), Box<dyn std::error::
     Ok(())
 }
 
-/// User and system time of this process.
-fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// What the server's process behind the reader has used, if it runs on this machine.
+async fn server_time(postgres: &Postgres) -> Result<Duration, crossdock_core::StoreError> {
+    let asked = postgres.call(Purpose::Admin, "asking who reads", |connection| {
+        Box::pin(async move {
+            let reader = "SELECT pid FROM pg_stat_activity
+                WHERE application_name = 'crossdock/relay' AND query LIKE 'COPY%' AND datname = current_database()";
+            Ok(sqlx::query_scalar::<_, i32>(reader).fetch_all(connection).await?)
+        })
+    });
+    Ok(asked.await?.into_iter().map(|pid| processor_time(&pid.to_string())).sum())
+}
+
+/// User and system time of a process.
+fn processor_time(pid: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let behind_name = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u64 =
         behind_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();

@@ -4,19 +4,12 @@ use sqlx::{PgConnection, Row};
 
 use super::{
     office::Office,
-    partitions::{Partition, Table, at_once},
+    partitions::{LOCK_WAIT, Locks, Partition, Table, at_once},
 };
 use crate::errors::Failure;
 
 /// Ids of duplicates that are forgotten at a time.
 const FORGOTTEN_AT_ONCE: i64 = 20_000;
-
-/// Whether everything that is done was taken off the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detached {
-    All,
-    NotAll,
-}
 
 /// Published to its end, and quiet for a minute: whoever is in a hurry is let pass.
 const QUIET: &str = "
@@ -53,14 +46,14 @@ const DONE: &str = "
             FROM crossdock.outbox WHERE seq >= $1 AND seq < $2 ORDER BY seq DESC LIMIT 1), true)
     FROM crossdock.outbox_cursor AS cursor";
 
-/// What is done goes: it is emptied, which locks nothing else, and taken off the table if `detach` says so and nobody is in the way.
+/// What is done goes: it is emptied, which locks nothing else, and taken off the table if `may_lock` says so and nobody is in the way.
 pub(crate) async fn drop_done(
     connection: &mut PgConnection,
     table: &Table,
     office: &Office,
-    mut detach: bool,
-) -> Result<Detached, sqlx::Error> {
-    let (retention, mut detached) = (office.options.retention.as_secs_f64(), Detached::All);
+    mut may_lock: bool,
+) -> Result<Locks, sqlx::Error> {
+    let (retention, mut locks) = (office.options.retention.as_secs_f64(), Locks::Had);
     for Partition { name, from, to, .. } in
         table.partitions.iter().filter(|partition| partition.to <= table.head)
     {
@@ -77,20 +70,20 @@ pub(crate) async fn drop_done(
         if !empty(connection, name).await? {
             break;
         }
-        if detach && at_once(connection, detaching(name)).await? {
+        if may_lock && at_once(connection, detaching(name)).await? {
             tracing::info!(
                 partition = name,
                 "a partition of the outbox was dropped: it was published and its retention is over"
             );
         } else {
-            (detach, detached) = (false, Detached::NotAll);
+            (may_lock, locks) = (false, Locks::Missed);
         }
     }
     let reached = |last: &i64| table.partitions.iter().any(|partition| partition.from > *last);
-    if let Some(last) = table.astray.filter(reached) {
+    if let Some(last) = table.astray.filter(reached).filter(|_| may_lock) {
         empty_default(connection, last, retention).await?;
     }
-    Ok(detached)
+    Ok(locks)
 }
 
 async fn is_done(
@@ -113,7 +106,7 @@ async fn empty(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::
 /// Every insert waits while this waits for the writers before it.
 fn detaching(name: &str) -> String {
     format!(
-        "SET LOCAL lock_timeout = '20ms';
+        "{LOCK_WAIT}
         ALTER TABLE crossdock.outbox DETACH PARTITION crossdock.{name};
         DROP TABLE crossdock.{name}"
     )
@@ -127,7 +120,7 @@ async fn empty_default(connection: &mut PgConnection, last: i64, retention: f64)
     if is_done(connection, (first.unwrap_or(last), last + 1), retention).await? {
         // Under the lock nothing more can have come in.
         let empty = format!(
-            "SET LOCAL lock_timeout = '200ms';
+            "{LOCK_WAIT}
             LOCK TABLE crossdock.outbox_default IN ACCESS EXCLUSIVE MODE;
             DO $$ BEGIN
                 IF NOT EXISTS (SELECT FROM crossdock.outbox_default WHERE seq > {last}) THEN

@@ -21,5 +21,5 @@ pub(crate) use append::row_id;
 pub(crate) use cursor::stored_set_back as set_back;
 pub use inspect::{OutboxGaps, OutboxHolder, OutboxRowId};
 pub(crate) use intake::Intake;
-pub(crate) use row::{COLUMNS, Decoder, Fields, NAMES, Read};
+pub(crate) use row::{COLUMNS, DATA, Decoder, Fields, NAMES, Read};
 pub use scan::Reading;

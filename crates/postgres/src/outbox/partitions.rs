@@ -10,10 +10,7 @@ use crossdock_core::StoreError;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, raw_sql};
 use tokio::time::Instant;
 
-use super::{
-    expiry::{self, Detached},
-    office::Office,
-};
+use super::{expiry, office::Office};
 use crate::{errors, pool::Purpose};
 
 /// At the highest rate that was seen, a partition of the smallest size is full after five seconds.
@@ -24,8 +21,10 @@ const AHEAD: i64 = 4;
 const PARTITIONS: i64 = 64;
 /// But not larger than so many of the smallest size: the newest ones have no index by id.
 const LARGER_MAX: i64 = 10;
-/// Taking a partition off the table lets inserts wait for whoever is still writing; what was not to be had is tried again later.
-const DETACH_EVERY: Duration = Duration::from_secs(10);
+/// Adding a partition lets readers wait for whoever has read all of the table and holds on, and taking one off lets writers wait
+/// for whoever is still writing: for this long. What was not to be had by then is tried again later.
+pub(crate) const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '20ms';";
+const LOCK_AGAIN: Duration = Duration::from_secs(10);
 /// How long looking after partitions may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -53,6 +52,15 @@ pub(crate) struct Partition {
     pub(crate) indexed: bool,
 }
 
+/// Whether the locks on the table were to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Locks {
+    /// Or none was needed.
+    Had,
+    /// Somebody was in the way.
+    Missed,
+}
+
 /// What there is.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -66,12 +74,12 @@ pub(crate) struct Table {
 
 /// Looks after the partitions for as long as the reader is in office.
 pub(crate) async fn keep(office: Arc<Office>) {
-    let (mut failing, mut detach_at) = (false, Instant::now());
+    let (mut failing, mut lock_at) = (false, Instant::now());
     loop {
-        let detach = Instant::now() >= detach_at;
-        let kept = keep_once(&office, detach).await;
-        if detach && matches!(kept, Ok(Detached::NotAll)) {
-            detach_at = Instant::now() + DETACH_EVERY;
+        let may_lock = Instant::now() >= lock_at;
+        let kept = keep_once(&office, may_lock).await;
+        if may_lock && matches!(kept, Ok(Locks::Missed)) {
+            lock_at = Instant::now() + LOCK_AGAIN;
         }
         match &kept {
             Err(error) if !failing => {
@@ -88,18 +96,18 @@ pub(crate) async fn keep(office: Arc<Office>) {
     }
 }
 
-async fn keep_once(office: &Arc<Office>, detach: bool) -> Result<Detached, StoreError> {
+async fn keep_once(office: &Arc<Office>, may_lock: bool) -> Result<Locks, StoreError> {
     let (given, doing) = (office.clone(), "looking after the partitions of the outbox");
     office
         .pools
         .call_within(LIMIT, Purpose::Relay, doing, move |connection| {
             Box::pin(async move {
                 let table = table(connection).await?;
-                make(connection, &table, &given).await?;
+                let made = if may_lock { make(connection, &table, &given).await? } else { Locks::Had };
                 expiry::index(connection, &table.partitions, table.head).await?;
-                let detached = expiry::drop_done(connection, &table, &given, detach).await?;
+                let dropped = expiry::drop_done(connection, &table, &given, may_lock).await?;
                 expiry::forget(connection, &given).await?;
-                Ok(detached)
+                Ok(made.max(dropped))
             })
         })
         .await
@@ -141,23 +149,23 @@ impl Table {
     }
 }
 
-async fn make(connection: &mut PgConnection, table: &Table, office: &Office) -> Result<(), sqlx::Error> {
+async fn make(connection: &mut PgConnection, table: &Table, office: &Office) -> Result<Locks, sqlx::Error> {
     let rows_min = i64::try_from(office.options.partition_rows).unwrap_or(i64::MAX).max(1);
     for partition in table.wanted(rows_min) {
         let Partition { name, from, to, .. } = &partition;
         // With the check, attaching reads no row of the new partition. The default one is locked for a moment.
         let sql = format!(
-            "SET LOCAL lock_timeout = '200ms';
+            "{LOCK_WAIT}
             CREATE TABLE crossdock.{name} (LIKE crossdock.outbox INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES);
             ALTER TABLE crossdock.{name} ADD CONSTRAINT bounds CHECK (seq IS NOT NULL AND seq >= {from} AND seq < {to});
             ALTER TABLE crossdock.outbox ATTACH PARTITION crossdock.{name} FOR VALUES FROM ({from}) TO ({to});
             ALTER TABLE crossdock.{name} DROP CONSTRAINT bounds"
         );
         if !at_once(connection, sql).await? {
-            break;
+            return Ok(Locks::Missed);
         }
     }
-    Ok(())
+    Ok(Locks::Had)
 }
 
 /// Runs statements in a transaction; false if a lock was not to be had (55P03), or another worker was faster (42P07).

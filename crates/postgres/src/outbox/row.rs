@@ -43,13 +43,18 @@ impl OutboxRow {
     }
 }
 
-/// The fields of a row, as they came.
-pub(crate) type Fields = [Option<Bytes>; COLUMNS];
+/// The fields of a row, as they came; the data travels beside them.
+pub(crate) type Fields<'a> = [Option<&'a [u8]>; COLUMNS];
+
+/// Where among them the data is.
+pub(crate) const DATA: usize = 5;
 
 /// Turns rows into events.
 pub(crate) struct Decoder {
     source: String,
-    topics: HashMap<Bytes, Topic>,
+    topics: HashMap<Box<[u8]>, Topic>,
+    /// The last one: most rows in a row have the same.
+    last: Option<(Box<[u8]>, Topic)>,
 }
 
 /// Topics that are remembered; an application that makes up more is only slower.
@@ -62,40 +67,39 @@ const EPOCH: i64 = 946_684_800_000_000;
 impl Decoder {
     /// `source` is that of rows that name none.
     pub(crate) fn new(source: &str) -> Self {
-        Self { source: source.to_owned(), topics: HashMap::new() }
+        Self { source: source.to_owned(), topics: HashMap::new(), last: None }
     }
 
     /// Reads one row. An error means that the answer of the server is not what was asked for.
-    pub(crate) fn read(&mut self, fields: Fields) -> Result<OutboxRow, &'static str> {
-        let seq = fields[0].as_ref().and_then(int8).ok_or("a row has no number")?;
-        let id = fields[1].as_ref().and_then(|id| Uuid::from_slice(id).ok()).ok_or("a row has no id")?;
-        let read = match self.event(id, fields) {
+    pub(crate) fn read(&mut self, fields: Fields<'_>, data: Bytes) -> Result<OutboxRow, &'static str> {
+        let seq = fields[0].and_then(int8).ok_or("a row has no number")?;
+        let id = fields[1].and_then(|id| Uuid::from_slice(id).ok()).ok_or("a row has no id")?;
+        let read = match self.event(id, fields, data) {
             Ok((topic, event)) => Read::Event(OutboxEvent { seq, topic, event }),
             Err(reason) => Read::Malformed(RefusedEvent { seq, reason }),
         };
         Ok(OutboxRow { seq, id, read })
     }
 
-    fn event(&mut self, id: Uuid, fields: Fields) -> Result<(Topic, Event), String> {
-        let [_, _, topic, key, kind, data, content_type, source, subject, headers, tracing, attributes, at] =
+    fn event(&mut self, id: Uuid, fields: Fields<'_>, data: Bytes) -> Result<(Topic, Event), String> {
+        let [_, _, topic, key, kind, _, content_type, source, subject, headers, tracing, attributes, at] =
             fields;
         let topic = self.topic(topic)?;
-        let data = data.unwrap_or_default();
         if let Some(attributes) = attributes {
-            let event: Event = serde_json::from_slice(&attributes)
+            let event: Event = serde_json::from_slice(attributes)
                 .map_err(|error| format!("the column `attributes` cannot be read: {error}"))?;
             return Ok((topic, Event { data, ..event }));
         }
         let mut plain = true;
-        let mut text = |name: &str, value: Option<Bytes>| {
-            value.map(|value| read_text(name, &value, &mut plain)).transpose()
+        let mut text = |name: &str, value: Option<&[u8]>| {
+            value.map(|value| read_text(name, value, &mut plain)).transpose()
         };
         let mut event = Event {
             id: hyphenated(id),
             source: text("source", source)?.unwrap_or_else(|| self.source.clone()),
             kind: text("type", kind)?.unwrap_or_default(),
             subject: text("subject", subject)?,
-            time: at.as_ref().and_then(int8).and_then(moment),
+            time: at.and_then(int8).and_then(moment),
             content_type: Some(text("contenttype", content_type)?.unwrap_or_else(|| JSON.to_owned())),
             schema: None,
             key: text("aggregateid", key)?,
@@ -104,7 +108,7 @@ impl Decoder {
         };
         let tracing = text("tracingspancontext", tracing)?;
         if let Some(headers) = headers {
-            event = with_headers(event, &headers)?;
+            event = with_headers(event, headers)?;
         }
         if let Some(tracing) = tracing {
             event.extensions.extend(trace(&tracing));
@@ -116,25 +120,35 @@ impl Decoder {
         Ok((topic, event))
     }
 
-    fn topic(&mut self, name: Option<Bytes>) -> Result<Topic, String> {
+    fn topic(&mut self, name: Option<&[u8]>) -> Result<Topic, String> {
         let name = name.ok_or("the column `aggregatetype` is empty")?;
-        if let Some(topic) = self.topics.get(&name) {
+        if let Some((last, topic)) = &self.last
+            && **last == *name
+        {
             return Ok(topic.clone());
         }
-        let text = str::from_utf8(&name).map_err(|_| "the column `aggregatetype` is not UTF-8".to_owned())?;
+        let topic = match self.topics.get(name) {
+            Some(topic) => topic.clone(),
+            None => self.new_topic(name)?,
+        };
+        self.last = Some((name.into(), topic.clone()));
+        Ok(topic)
+    }
+
+    fn new_topic(&mut self, name: &[u8]) -> Result<Topic, String> {
+        let text = str::from_utf8(name).map_err(|_| "the column `aggregatetype` is not UTF-8".to_owned())?;
         let topic = Topic::new(text)
             .map_err(|error| format!("the column `aggregatetype` names no topic: {error}"))?;
         if self.topics.len() >= TOPICS_MAX {
             self.topics.clear();
         }
-        // A copy: what was received is much larger, and would stay with it.
-        self.topics.insert(Bytes::copy_from_slice(&name), topic.clone());
+        self.topics.insert(name.into(), topic.clone());
         Ok(topic)
     }
 }
 
 /// A text, and whether it is as most are: short and printable ASCII, in which there is nothing to refuse.
-fn read_text(name: &str, value: &Bytes, plain: &mut bool) -> Result<String, String> {
+fn read_text(name: &str, value: &[u8], plain: &mut bool) -> Result<String, String> {
     let printable = value.iter().fold(true, |all, byte| all & (0x20..0x7f).contains(byte));
     *plain &= printable && value.len() <= Event::ATTRIBUTE_BYTES_MAX;
     let text = str::from_utf8(value).map_err(|_| format!("the column `{name}` is not UTF-8"))?;
@@ -148,7 +162,7 @@ pub(crate) fn hyphenated(id: Uuid) -> String {
 }
 
 /// Other attributes: an object of texts, numbers and truths, in `jsonb` as it is sent: a version before its text.
-fn with_headers(event: Event, headers: &Bytes) -> Result<Event, String> {
+fn with_headers(event: Event, headers: &[u8]) -> Result<Event, String> {
     use serde_json::Value;
 
     let json = headers.strip_prefix(&[1]).ok_or("the column `headers` has a format that is not known")?;
@@ -193,36 +207,28 @@ fn moment(since_2000: i64) -> Option<Timestamp> {
     Timestamp::from_microsecond(since_2000.checked_add(EPOCH)?).ok()
 }
 
-fn int8(bytes: &Bytes) -> Option<i64> {
-    Some(i64::from_be_bytes(bytes.as_ref().try_into().ok()?))
+fn int8(bytes: &[u8]) -> Option<i64> {
+    Some(i64::from_be_bytes(bytes.try_into().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fields() -> Fields {
-        let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
-        let bytes = |bytes: &[u8]| Some(Bytes::copy_from_slice(bytes));
-        [
-            bytes(&7i64.to_be_bytes()),
-            bytes(Uuid::from_u128(5).as_bytes()),
-            text("orders"),
-            text("17"),
-            text("order.paid"),
-            text("{}"),
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            bytes(&0i64.to_be_bytes()),
-        ]
-    }
+    const SEQ: [u8; 8] = 7i64.to_be_bytes();
+    const AT: [u8; 8] = [0; 8];
 
-    fn read(fields: Fields) -> Result<Event, String> {
-        let row = Decoder::new("/outbox/shop").read(fields).expect("a row");
+    fn read(column: usize, value: Option<&[u8]>) -> Result<Event, String> {
+        let id = Uuid::from_u128(5);
+        let mut fields: Fields<'_> = [None; COLUMNS];
+        fields[0] = Some(&SEQ);
+        fields[1] = Some(id.as_bytes());
+        for (column, text) in [(2, "orders"), (3, "17"), (4, "order.paid")] {
+            fields[column] = Some(text.as_bytes());
+        }
+        fields[12] = Some(&AT);
+        fields[column] = value;
+        let row = Decoder::new("/outbox/shop").read(fields, Bytes::from_static(b"{}")).expect("a row");
         match row.read {
             Read::Event(read) => Ok(read.event),
             Read::Malformed(refused) => Err(refused.reason),
@@ -230,14 +236,12 @@ mod tests {
     }
 
     fn with(column: usize, value: &[u8]) -> Result<Event, String> {
-        let mut fields = fields();
-        fields[column] = Some(Bytes::copy_from_slice(value));
-        read(fields)
+        read(column, Some(value))
     }
 
     #[test]
     fn a_plain_row_is_an_event() {
-        let event = read(fields()).expect("an event");
+        let event = read(DATA, None).expect("an event");
         assert_eq!(event.id, "00000000-0000-0000-0000-000000000005");
         assert_eq!((event.source.as_str(), event.kind.as_str()), ("/outbox/shop", "order.paid"));
         assert_eq!((event.key.as_deref(), event.content_type.as_deref()), (Some("17"), Some(JSON)));

@@ -18,7 +18,7 @@ use sqlx::{Postgres as Sql, QueryBuilder, Row, ValueRef, postgres::PgRow};
 
 use crate::{
     Postgres, errors,
-    outbox::{COLUMNS, Decoder, Fields, NAMES, Read, row_id},
+    outbox::{COLUMNS, DATA, Decoder, Fields, NAMES, Read, row_id},
     pool::Purpose,
 };
 
@@ -137,16 +137,16 @@ impl Postgres {
 
     /// The event of a row, as the relay reads it; none if it is no event.
     fn event(&self, row: &PgRow) -> Result<Option<OutboxEvent>, StoreError> {
-        let mut fields: Fields = Default::default();
+        let mut fields: Fields<'_> = [None; COLUMNS];
         for (index, field) in fields.iter_mut().enumerate() {
             let value = row.try_get_raw(index).map_err(|error| StoreError::Damaged(errors::text(&error)))?;
             if !value.is_null() {
-                let bytes = value.as_bytes().map_err(|error| StoreError::Damaged(error.to_string()))?;
-                *field = Some(Bytes::copy_from_slice(bytes));
+                *field = Some(value.as_bytes().map_err(|error| StoreError::Damaged(error.to_string()))?);
             }
         }
+        let data = fields[DATA].map_or_else(Bytes::new, Bytes::copy_from_slice);
         let mut decoder = Decoder::new(&self.options().source);
-        let read = decoder.read(fields).map_err(|why| StoreError::Damaged(why.to_owned()))?;
+        let read = decoder.read(fields, data).map_err(|why| StoreError::Damaged(why.to_owned()))?;
         Ok(match read.read {
             Read::Event(event) => Some(event),
             Read::Malformed(_) => None,
