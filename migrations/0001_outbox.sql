@@ -89,7 +89,7 @@ CREATE TABLE crossdock.seen (
     hash uuid PRIMARY KEY,
     seen_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX seen_at ON crossdock.seen USING brin (seen_at) WITH (pages_per_range = 16);
+CREATE INDEX seen_at ON crossdock.seen (seen_at);
 
 -- For applications that would rather call than insert, with text, jsonb or bytea. Gives the id of the event.
 CREATE FUNCTION crossdock.publish(

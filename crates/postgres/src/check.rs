@@ -161,6 +161,10 @@ fn obstacle(options: &PostgresOptions, error: &sqlx::Error) -> Obstacle {
         Some("53300") => {
             Obstacle::passing(why, "raise `max_connections` of the server, or run fewer workers")
         }
+        // A pooler does not know the options with which a session begins.
+        Some("08P01") => {
+            Obstacle::new(why, "name the server itself: a pooler in between (PgBouncer) is not supported")
+        }
         // 57P03: the server starts or stops.
         Some("57P03") => Obstacle::passing(why, "wait until the server has started"),
         Some(_) => Obstacle::new(why, "see the message of the server"),

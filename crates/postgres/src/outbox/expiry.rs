@@ -136,9 +136,9 @@ async fn empty_default(connection: &mut PgConnection, last: i64, retention: f64)
 /// By the index on the moment.
 const FORGET: &str = "
     DELETE FROM crossdock.seen WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM crossdock.seen WHERE seen_at < now() - make_interval(secs => $1) LIMIT $2))";
+        SELECT ctid FROM crossdock.seen WHERE seen_at < now() - make_interval(secs => $1) ORDER BY seen_at LIMIT $2))";
 
-/// Forgets ids whose window is over.
+/// Forgets ids whose window is over, the oldest first.
 pub(crate) async fn forget(connection: &mut PgConnection, office: &Office) -> Result<(), Failure> {
     let window = office.options.dedupe_window.as_secs_f64();
     sqlx::query(FORGET).bind(window).bind(FORGOTTEN_AT_ONCE).execute(connection).await?;

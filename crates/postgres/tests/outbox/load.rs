@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crossdock_core::{Event, Outbox, PublishError, Topic};
-use crossdock_postgres::Purpose;
+use crossdock_core::{Event, Outbox, PublishError, Published, Topic};
+use crossdock_postgres::{Postgres, Purpose};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use sqlx::{Connection, Executor, Row};
 use tokio::time::{Instant, sleep, timeout};
@@ -136,11 +136,6 @@ async fn intake_ends_when_too_much_waits_for_the_relay_and_begins_again_by_itsel
     options.waiting_events_max = 10;
     let postgres = database.open(options).await;
     let orders = Topic::new("orders").unwrap();
-    let event = |id: &str| {
-        let attributes = [("id", id), ("source", "/test"), ("type", "t")];
-        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Event::from_attributes(attributes, Default::default()).unwrap()
-    };
     let many = (0..10).map(|n| event(&n.to_string())).collect();
     assert!(postgres.append(&orders, many).await.iter().all(Result::is_ok));
     let until = Instant::now() + SOON;
@@ -157,4 +152,41 @@ async fn intake_ends_when_too_much_waits_for_the_relay_and_begins_again_by_itsel
         sleep(Duration::from_millis(20)).await;
     }
     assert!(postgres.append(&orders, vec![event("more")]).await[0].is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_get_the_same_event_at_once_take_it_once_and_forget_it_after_the_window() {
+    let database = Database::create().await;
+    let mut options = database.options();
+    options.dedupe_window = Duration::from_secs(1);
+    let workers = [database.open(options.clone()).await, Postgres::open(options).await.unwrap()];
+    let orders = Topic::new("orders").unwrap();
+    let events = |ids: std::ops::Range<u32>| ids.map(|id| event(&id.to_string())).collect::<Vec<_>>();
+    let mut new = 0;
+    for round in 0..20 {
+        let ids = round * 50..round * 50 + 50;
+        // In opposite order: they must not wait for each other.
+        let backwards = events(ids.clone()).into_iter().rev().collect();
+        let (one, other) =
+            tokio::join!(workers[0].append(&orders, events(ids)), workers[1].append(&orders, backwards));
+        let answers = one.into_iter().chain(other).map(|answer| answer.expect("it is taken"));
+        new += answers.filter(|answer| *answer != Published::Duplicate).count();
+    }
+    assert_eq!(new, 1_000);
+    let reader = claim(&workers[0]).await;
+    take(&*reader, 1_000).await;
+    let (until, mut connection) = (Instant::now() + SOON, database.connect().await);
+    while connection.fetch_one("SELECT count(*) FROM crossdock.seen").await.unwrap().get::<i64, _>(0) > 0 {
+        assert!(Instant::now() < until, "ids are forgotten");
+        reader.renew().await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+    let again = workers[1].append(&orders, events(0..1)).await;
+    assert_eq!(again, [Ok(Published::New(None))]);
+}
+
+fn event(id: &str) -> Event {
+    let attributes = [("id", id), ("source", "/test"), ("type", "t")];
+    let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Event::from_attributes(attributes, Default::default()).unwrap()
 }
