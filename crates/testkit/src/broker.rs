@@ -1,9 +1,10 @@
 //! Promises of a broker to any one group.
 
-use std::{collections::BTreeSet, task::Poll, time::Duration};
+use std::{collections::BTreeSet, future::ready, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use crossdock_core::{Batch, BrokerError, PublishError, Published, Signal};
+use futures::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -11,6 +12,9 @@ use crate::{
     reader::{Reader, assert_same, by_key, complete, ids, ids_of, publish},
     sample::{billing, event, events, orders, setup, topic, whole_event},
 };
+
+/// How long calls that are under way together may take, under load.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Five keys, published in calls of mixed sizes: each comes in its order.
 pub async fn events_of_a_key_keep_their_order<S: HasBroker>() {
@@ -52,6 +56,27 @@ pub async fn publishers_at_once_keep_their_own_order<S: HasBroker>() {
     for key in keys {
         assert_eq!(came[&key], ids_of(&events(&key, 0..100)), "the order of {key}");
     }
+}
+
+/// Calls publish in the order in which their futures were polled for the first time, while all of them are under way.
+pub async fn calls_under_way_keep_the_order_of_their_first_polls<S: HasBroker>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let mut reader = Reader::join(&subject, &setup, &billing()).await;
+    let (broker, topic) = (subject.broker(), orders());
+    let mut calls = Vec::new();
+    for call in 0..20 {
+        let mut publishing = broker.publish(&topic, events("k", call * 20..call * 20 + 20));
+        if let Poll::Ready(answers) = futures::poll!(&mut publishing) {
+            publishing = Box::pin(ready(answers));
+        }
+        calls.push(publishing);
+    }
+    // Waited for in another order than they began in.
+    calls.reverse();
+    let answers = timeout(PUBLISHED_WITHIN, join_all(calls)).await.expect("publish answers");
+    assert!(answers.iter().flatten().all(Result::is_ok), "{answers:?}");
+    assert_eq!(ids(&reader.take(400).await), ids_of(&events("k", 0..400)));
 }
 
 /// A key stays in its partition, over a restart too.

@@ -23,6 +23,7 @@ suite! { $
     broker {
         events_of_a_key_keep_their_order
         publishers_at_once_keep_their_own_order
+        calls_under_way_keep_the_order_of_their_first_polls
         a_key_has_one_partition
         an_event_comes_as_it_was_published
         events_without_a_key_come_too

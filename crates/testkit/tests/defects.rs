@@ -167,6 +167,7 @@ caught! {
     groups_that_finish_for_each_other: GroupsShareProgress by groups::groups_do_not_finish_for_each_other;
     a_partition_handed_over_at_once: HandOverAtOnce by sharing::a_partition_moves_only_when_it_is_let_go;
     unfinished_events_dropped: RetentionTakesUnfinished by event_log::finished_events_go_and_stay_known;
+    a_first_call_that_publishes_last: FirstPublishesLast by broker::calls_under_way_keep_the_order_of_their_first_polls;
     a_slow_wake: SlowWake by broker::a_waiting_member_is_woken_soon;
 }
 

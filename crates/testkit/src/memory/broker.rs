@@ -109,6 +109,9 @@ fn take_away(member: &mut Member, is_foreign: impl Fn(&Partition) -> bool) {
 #[async_trait]
 impl Broker for Memory {
     async fn publish(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>> {
+        if self.has(Defect::FirstPublishesLast) && self.lock().log.ends.values().all(|end| *end == 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.take(topic, events)
     }
 

@@ -111,6 +111,8 @@ pub enum Defect {
     HandOverAtOnce,
     /// The retention takes events that nobody has finished.
     RetentionTakesUnfinished,
+    /// A call that comes first publishes last.
+    FirstPublishesLast,
     /// A member is told of an event a fifth of a second late.
     SlowWake,
 }
