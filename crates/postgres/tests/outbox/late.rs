@@ -1,5 +1,6 @@
 //! Transactions that commit late, never, or in two phases (O1, O3).
 
+use crossdock_testkit::services::private;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::{
@@ -44,6 +45,29 @@ async fn an_event_that_is_prepared_waits_for_its_second_phase() {
     quick.execute(AssertSqlSafe(format!("COMMIT PREPARED '{name}'"))).await.unwrap();
     assert_eq!(data(&take(&*reader, 1).await), ["late"]);
     gaps_become(&postgres, &*reader, 0).await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_prepared_outlives_a_restart_of_the_server() {
+    let mut server = private::Postgres::options().setting("max_prepared_transactions=5").start().await;
+    let database = Database::create_on(&server.url()).await;
+    let postgres = database.open(database.options()).await;
+    let (mut late, mut quick) = (database.connect().await, database.connect().await);
+    late.execute("BEGIN").await.unwrap();
+    insert(&mut late, "late").await;
+    insert(&mut quick, "quick").await;
+    late.execute("PREPARE TRANSACTION 'late'").await.unwrap();
+    let reader = claim(&postgres).await;
+    assert_eq!(data(&take(&*reader, 1).await), ["quick"]);
+    nothing_comes(&*reader, 2).await;
+    // From here on the transaction has another name, and everybody else who held the lock is gone.
+    server.restart().await;
+    insert(&mut database.connect().await, "next").await;
+    assert_eq!(data(&take(&*reader, 1).await), ["next"]);
+    nothing_comes(&*reader, 10).await;
+    gaps_become(&postgres, &*reader, 1).await;
+    database.connect().await.execute("COMMIT PREPARED 'late'").await.unwrap();
+    assert_eq!(data(&take(&*reader, 1).await), ["late"]);
 }
 
 #[tokio::test]
