@@ -85,10 +85,12 @@ impl HeldEvents for Postgres {
         let flow = flow.clone();
         let row = self.call(Purpose::Delivery, "counting held events", move |connection| {
             Box::pin(async move {
-                // Both by place: the count from the entries of `held_delivery`, the earliest from the first of `held_due`.
+                // Both by place: the count from the entries of an index, the earliest from the first of `held_due`.
                 let query = sqlx::query(
-                    "SELECT coalesce(sum(n.count), 0)::bigint, min(d.due) FROM crossdock.places p
-                     CROSS JOIN LATERAL (SELECT count(*) FROM crossdock.held h WHERE h.place = p.place) n
+                    "SELECT (SELECT count(*) FROM crossdock.held WHERE place = ANY (
+                                ARRAY (SELECT place FROM crossdock.places WHERE flow = $1)
+                            )), min(d.due)
+                     FROM crossdock.places p
                      LEFT JOIN LATERAL (SELECT due FROM crossdock.held h WHERE h.place = p.place AND due IS NOT NULL
                                         ORDER BY due LIMIT 1) d ON true
                      WHERE p.flow = $1",
@@ -127,9 +129,9 @@ impl Postgres {
         let rows = self.call(Purpose::Admin, "counting held events", |connection| {
             Box::pin(async move {
                 let query = sqlx::query(
-                    "SELECT p.flow, sum(n.count)::bigint FROM crossdock.places p
-                     CROSS JOIN LATERAL (SELECT count(*) FROM crossdock.held h WHERE h.place = p.place) n
-                     GROUP BY p.flow HAVING sum(n.count) > 0 ORDER BY p.flow",
+                    "SELECT p.flow, sum(n.count)::bigint
+                     FROM (SELECT place, count(*) AS count FROM crossdock.held GROUP BY place) n
+                     JOIN crossdock.places p USING (place) GROUP BY p.flow ORDER BY p.flow",
                 );
                 Ok(query.fetch_all(connection).await?)
             })

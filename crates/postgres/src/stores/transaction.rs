@@ -16,7 +16,7 @@ const TRIES: u32 = 8;
 const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 /// The same for what people ask for that may touch a million rows.
 const BEGIN_LONG: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s';
-    SET LOCAL statement_timeout = '130s'; SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on";
+    SET LOCAL statement_timeout = '130s'; SET LOCAL enable_bitmapscan = on";
 const LONG: Duration = Duration::from_secs(120);
 
 /// How long a transaction may take.

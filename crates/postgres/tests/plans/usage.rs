@@ -90,6 +90,20 @@ fn bury(offset: u64) -> Settlement {
     Settlement::DeadLetter { letter: Arc::new(letter(offset)), held: None, replay: None }
 }
 
+/// The pages that deliveries and people read.
+pub async fn read_pages(store: &Postgres) {
+    let late = Timestamp::now() + Duration::from_secs(3600);
+    for after in [None, Some((Timestamp::now(), 10))] {
+        assert!(!store.due(&flow(), &orders(), late, after, 500).await.expect("due").is_empty());
+    }
+    store.behind(&flow(), &orders(), 17, 0, 64).await.expect("behind");
+    let of_flow = Selection { flow: Some(flow()), ..Selection::default() };
+    for selection in [Selection::default(), of_flow] {
+        let page = DeadLetters::list(store, &selection, PageRequest::first(50)).await.expect("letters");
+        assert_eq!(page.items.len(), 50);
+    }
+}
+
 /// In each round with other values.
 pub async fn use_everything(store: &Postgres, round: u64) {
     let base = 1_000_000 + round * 1000;
