@@ -18,6 +18,7 @@ mod provision;
 mod rabbitmq;
 mod sent;
 mod survey;
+mod upkeep;
 
 use std::sync::Arc;
 

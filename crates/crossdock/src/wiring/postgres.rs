@@ -16,7 +16,7 @@ use super::{
     hindrance::{Hindrance, Waiting},
     kafka,
     provision::{self, Provision},
-    rabbitmq,
+    rabbitmq, upkeep,
 };
 use crate::config::{Carrier, Loaded, Store};
 
@@ -34,7 +34,9 @@ pub async fn on_servers(
     waiting.until("the store", async || migrate(&postgres).await).await?;
     let stores = stores(&postgres);
     let (broker, let_go) = broker(loaded, worker, roles, &postgres, waiting).await?;
+    let upkeep = upkeep::begin(postgres.clone());
     let closing = Box::pin(async move {
+        upkeep.abort();
         let_go.await;
         postgres.close().await;
     });
