@@ -236,7 +236,7 @@ async fn counters_are_exact_whoever_meets() {
 async fn work(store: &Postgres, worker: u64, round: u64, clock: &ManualClock) {
     let base = (worker * 100 + round) * 20;
     let mut batch: Vec<_> = (base..base + 20).map(|n| bury(n, 400 + (n % 4) as u16, clock)).collect();
-    if worker % 2 == 0 {
+    if worker.is_multiple_of(2) {
         batch.reverse();
     }
     store.settle(None, batch).await.expect("it settles");
