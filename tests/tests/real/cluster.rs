@@ -62,6 +62,13 @@ impl PrivateBroker {
         }
     }
 
+    pub async fn stop(&mut self) {
+        match self {
+            Self::Kafka(server) => server.stop().await,
+            Self::RabbitMq(server) => server.stop().await,
+        }
+    }
+
     pub async fn restart(&mut self) {
         match self {
             Self::Kafka(server) => server.restart().await,
@@ -92,9 +99,11 @@ impl Cluster {
         let (server, _) = postgres.rsplit_once('/').expect("a URL with a database");
         let database = format!("{server}/{name}");
         let prefix = format!("{name}.");
+        // A worker that is killed is missed after the session time-out.
+        // A worker that is killed is missed after the session time-out.
         let broker = match broker {
             Broker::Kafka => format!(
-                "{{ url: \"${{env.BROKER}}\", topic_prefix: \"{prefix}\", group_prefix: \"{prefix}\" }}"
+                "{{ url: \"${{env.BROKER}}\", topic_prefix: \"{prefix}\", group_prefix: \"{prefix}\", session_timeout: 6s }}"
             ),
             Broker::RabbitMq => format!("{{ url: \"${{env.BROKER}}\", prefix: \"{prefix}\" }}"),
             Broker::Embedded => "embedded".to_owned(),

@@ -51,10 +51,9 @@ async fn a_pause_holds_everywhere(broker: Broker) {
         .await
         .expect("the other one hears of it");
     write(&cluster, 1).await;
-    workers[1]
-        .wait_until("/v1/status", |status| status["pending"] == KEYS)
-        .await
-        .expect("they wait in the broker");
+    // RabbitMQ does not tell how many deliveries another worker has in hand.
+    let waits = |status: &Value| status["pending"].as_u64() > Some(0);
+    workers[1].wait_until("/v1/status", waits).await.expect("they wait in the broker");
     assert_eq!(cluster.sink.ledger().counts().requests, 0, "nothing was sent");
     set(&workers[1], "ok").await;
     cluster.sink.ledger().wait_for_accepted(KEYS, PATIENCE).await.expect("all arrive");
@@ -73,7 +72,7 @@ async fn a_pause_holds_everywhere_with_rabbitmq() {
 /// Dead letters of partitions that both own are replayed from one of them, at the rate of the replay; one is tried first,
 /// whoever owns it.
 async fn a_replay_is_everybodys(broker: Broker) {
-    let cluster = Cluster::new(broker, "    retry: { schedule: [] }\n").await;
+    let cluster = Cluster::new(broker, "").await;
     let workers = [cluster.worker().await, cluster.worker().await];
     share(&workers).await;
     cluster.sink.script().push(Rule::any(), Answer::status(422));
@@ -89,9 +88,8 @@ async fn a_replay_is_everybodys(broker: Broker) {
             .as_str()
             .expect("an id")
             .to_owned();
-        let test = json!({ "reason": "is it mended?" });
-        let result =
-            worker.post(&format!("/v1/dead-letters/{id}/test"), &test).await.expect("the test is made");
+        let test = json!({ "dead_letter": id, "reason": "is it mended?" });
+        let result = worker.post("/v1/replay-tests", &test).await.expect("the test is made");
         assert_eq!(result["outcome"], "delivered", "{result}");
     }
     let body = json!({ "selection": {}, "rate": 11, "reason": "mended" });

@@ -32,10 +32,12 @@ async fn a_broker_that_is_away(broker: Broker) {
     let mut server = PrivateBroker::start(broker).await;
     let cluster = Cluster::on(&postgres, broker, &server.url(), "").await;
     let mut worker = cluster.worker().await;
-    assert_eq!(send(&worker.url, &event(1)).await, 202);
-    cluster.sink.ledger().wait_for_accepted(1, PATIENCE).await.expect("it arrives");
-    server.kill();
-    for id in 2..10 {
+    for id in 1..=10 {
+        assert_eq!(send(&worker.url, &event(id)).await, 202);
+    }
+    cluster.sink.ledger().wait_for_accepted(10, PATIENCE).await.expect("they arrive");
+    server.stop().await;
+    for id in 11..=18 {
         assert_eq!(send(&worker.url, &event(id)).await, 202, "the outbox takes it");
     }
     worker
@@ -48,9 +50,11 @@ async fn a_broker_that_is_away(broker: Broker) {
     assert!(began.elapsed() < Duration::from_secs(25), "it took {:?}", began.elapsed());
     let waiting = cluster.setup.spawn(&[]).expect("the worker starts");
     server.restart().await;
-    cluster.sink.ledger().wait_for_accepted(9, PATIENCE).await.expect("all arrive");
+    let arrived = cluster.sink.ledger().wait_for_accepted(18, PATIENCE).await;
+    arrived.unwrap_or_else(|error| panic!("{error}: {:#?}", waiting.log_lines()));
     drop(waiting);
-    assert_eq!(cluster.sink.ledger().counts().accepted, 9, "each came once");
+    let twice = cluster.sink.ledger().tally().twice;
+    assert!(twice <= 10, "{twice} came twice: at most what was delivered just before the broker went");
 }
 
 #[tokio::test(flavor = "multi_thread")]
