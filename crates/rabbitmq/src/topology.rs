@@ -30,6 +30,8 @@ pub(crate) struct Desk {
 pub(crate) struct Queue {
     /// Events that wait in it, without those that are out.
     pub(crate) ready: u64,
+    /// Who consumes from it.
+    pub(crate) consumers: u32,
 }
 
 /// What was made of a queue.
@@ -82,7 +84,8 @@ impl Desk {
         let asked = self
             .ask(async |channel| channel.queue_declare(name.into(), options, FieldTable::default()).await);
         let queue = found(asked.await)?;
-        Ok(queue.map(|queue| Queue { ready: queue.message_count().into() }))
+        Ok(queue
+            .map(|queue| Queue { ready: queue.message_count().into(), consumers: queue.consumer_count() }))
     }
 
     /// Makes a queue, or finds it as it should be. One that differs is an error with the code [`DIFFERS`], which names what.

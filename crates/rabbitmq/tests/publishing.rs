@@ -191,7 +191,11 @@ async fn while_the_broker_is_short_of_memory_nothing_hangs_and_nothing_is_lost()
     }
     let mut reader = Reader::join(&worker.rabbit, "billing", &["orders"]).await;
     reader.until(events("b", 1_000..1_002)).await;
-    assert!(reader.came.iter().all(|id| id.starts_with('b')), "what was finished stays so: {:?}", reader.came);
+    assert!(
+        reader.came.iter().all(|id| id.starts_with('b')),
+        "what was finished stays so: {:?}",
+        reader.came
+    );
 }
 
 /// R12: at the limit and above it, of the data and of the attributes.
@@ -209,7 +213,8 @@ async fn events_up_to_the_limit_pass_and_larger_ones_harm_nothing() {
         extensions: (0..count).map(|n| (format!("e{n:03}"), attribute.clone())).collect(),
         ..event("a", number)
     };
-    let sent = vec![sized(0, 0), sized(1, 4 << 20), sized(2, (4 << 20) + 1), attributed(3, 50), attributed(4, 200)];
+    let sent =
+        vec![sized(0, 0), sized(1, 4 << 20), sized(2, (4 << 20) + 1), attributed(3, 50), attributed(4, 200)];
     let answers = worker.rabbit.publish(&topic("orders"), sent).await;
     let taken: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(taken, [true, true, false, true, false], "{answers:?}");
@@ -232,7 +237,10 @@ async fn a_broker_that_is_away_is_told_at_once_and_found_again() {
     for _ in 0..20 {
         let began = Instant::now();
         let answers = worker.rabbit.publish(&topic("orders"), events("a", 1..2)).await;
-        assert!(matches!(&answers[..], [Err(PublishError::Unavailable(_) | PublishError::Unknown)]), "{answers:?}");
+        assert!(
+            matches!(&answers[..], [Err(PublishError::Unavailable(_) | PublishError::Unknown)]),
+            "{answers:?}"
+        );
         assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
     }
     server.restart().await;
@@ -247,7 +255,10 @@ async fn a_queue_that_differs_is_named_and_left_alone() {
     let stranger = house.stranger().await.create_channel().await.expect("a channel");
     let queue = house.queue("billing", "orders", 0);
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    stranger.queue_declare(queue.clone().into(), options, FieldTable::default()).await.expect("it is declared");
+    stranger
+        .queue_declare(queue.clone().into(), options, FieldTable::default())
+        .await
+        .expect("it is declared");
     let worker = house.open_as_it_is(house.options(&[]));
     let error = worker.rabbit.provision(&wanted).await.expect_err("it is a classic queue");
     let crossdock_rabbitmq::RabbitError::Topology(findings) = error else { panic!("{error:?}") };

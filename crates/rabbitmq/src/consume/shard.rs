@@ -31,7 +31,7 @@ const ALL_EVERY: u32 = 4;
 /// How many messages are taken in at a time.
 const AT_ONCE: usize = 500;
 /// After how long without a message it is looked whether there is none.
-const QUIET: Duration = Duration::from_secs(15);
+const QUIET: Duration = Duration::from_secs(10);
 /// The first and the longest wait before the consumer is made again.
 const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -219,22 +219,22 @@ impl Shard {
         }
     }
 
-    /// Nothing has come for a while: either there is nothing, or the consumer is dead without saying so.
+    /// Nothing has come for a while: either there is nothing, or the consumer is dead without having been told so, as when its
+    /// queue was deleted and made anew.
     async fn look(&mut self, quiet: &mut Quiet) -> Result<(), Ended> {
-        if self.hand.unacknowledged() > 0 {
-            *quiet = Quiet::new();
-            return Ok(());
+        let waits_for_us = self.hand.unacknowledged() > 0;
+        let Some(queue) = self.desk.queue(&self.queue).await? else {
+            return Err(Ended::Alone("the queue is gone".to_owned()));
+        };
+        if queue.consumers == 0 {
+            return Err(Ended::Alone("the broker does not know it any more".to_owned()));
         }
-        match self.desk.queue(&self.queue).await? {
-            Some(queue) if queue.ready > 0 && quiet.looked => {
-                Err(Ended::Alone("events wait in the queue and none come".to_owned()))
-            }
-            Some(queue) => {
-                *quiet = Quiet { looked: queue.ready > 0, ..Quiet::new() };
-                Ok(())
-            }
-            None => Err(Ended::Alone("the queue is gone".to_owned())),
+        let is_stuck = queue.ready > 0 && !waits_for_us;
+        if is_stuck && quiet.looked {
+            return Err(Ended::Alone("events wait in the queue and none come".to_owned()));
         }
+        *quiet = Quiet { looked: is_stuck, ..Quiet::new() };
+        Ok(())
     }
 }
 
