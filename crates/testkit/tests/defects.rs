@@ -179,7 +179,6 @@ caught! {
     random_attempts_doubled: AttemptsDoubled by random::stores_answer_as_the_model_does;
     random_letter_written_twice: LetterWrittenTwice by random::stores_answer_as_the_model_does;
     random_item_settled_twice: ItemSettledTwice by random::stores_answer_as_the_model_does;
-    random_cancel_strands: CancelStrands by random::stores_answer_as_the_model_does;
     random_dedupe_forgets: DedupeForgets by random::the_log_loses_and_repeats_nothing;
     random_gaps_forgotten: GapsForgotten by random::the_log_loses_and_repeats_nothing;
     random_gaps_swallowed: GapsSwallowed by random::the_log_loses_and_repeats_nothing;
