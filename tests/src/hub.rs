@@ -167,11 +167,16 @@ impl Hub {
 
     /// Waits for a log line that holds a text.
     pub async fn wait_line(&self, text: &str) -> anyhow::Result<String> {
+        self.wait_for_line(text, |line| line.contains(text)).await
+    }
+
+    /// Waits for a log line that is as asked for; `what` names it where it never comes.
+    pub async fn wait_for_line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> anyhow::Result<String> {
         let mut log = self.log.subscribe();
         let found = async {
             loop {
                 let count = *log.borrow_and_update();
-                let line = self.log_lines().into_iter().find(|line| line.contains(text));
+                let line = self.log_lines().into_iter().find(|line| is_it(line));
                 match line {
                     Some(line) => return Ok(line),
                     None if count == usize::MAX => bail!("the hub ended: {}", self.log_lines().join("\n")),
@@ -179,7 +184,7 @@ impl Hub {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.with_context(|| format!("no line with {text}"))?
+        tokio::time::timeout(PATIENCE, found).await.with_context(|| format!("no line with {what}"))?
     }
 
     /// Every log line so far.

@@ -14,6 +14,8 @@ pub struct Rule {
     key: Option<String>,
     webhook_id: Option<String>,
     times: Option<u64>,
+    every: Option<u64>,
+    seen: u64,
 }
 
 impl Rule {
@@ -43,6 +45,25 @@ impl Rule {
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
+    }
+
+    /// Only one of so many requests that fit otherwise: the last one of each round.
+    pub fn one_in(mut self, every: u64) -> Self {
+        self.every = Some(every);
+        self
+    }
+
+    /// Whether it answers this request; then it is one time less.
+    fn takes(&mut self, request: &Received, key: Option<&str>) -> bool {
+        if !self.fits(request, key) {
+            return false;
+        }
+        self.seen += 1;
+        let turn = self.every.is_none_or(|every| self.seen.is_multiple_of(every));
+        if let (true, Some(times)) = (turn, &mut self.times) {
+            *times -= 1;
+        }
+        turn
     }
 
     fn fits(&self, request: &Received, key: Option<&str>) -> bool {
@@ -84,14 +105,11 @@ impl Script {
         }
         let key = key();
         let mut rules = self.rules();
-        let Some((rule, answer)) = rules.iter_mut().find(|(rule, _)| rule.fits(request, key.as_deref()))
-        else {
-            return Answer::ok();
-        };
-        if let Some(times) = &mut rule.times {
-            *times -= 1;
-        }
-        answer.clone()
+        let found = rules.iter_mut().find_map(|(rule, answer)| {
+            let takes = rule.takes(request, key.as_deref());
+            takes.then(|| answer.clone())
+        });
+        found.unwrap_or_else(Answer::ok)
     }
 
     fn rules(&self) -> MutexGuard<'_, Vec<(Rule, Answer)>> {

@@ -41,6 +41,17 @@ async fn the_first_rule_that_fits_answers() {
 }
 
 #[tokio::test]
+async fn one_in_so_many_gets_the_answer_of_a_rule() {
+    let sink = sink().await;
+    sink.script().push(Rule::path("/a").one_in(3).times(2), Answer::status(503));
+    for path in ["/a", "/b", "/a", "/a", "/b", "/a", "/a", "/a", "/a", "/a", "/a"] {
+        post(&sink, path).send().await.unwrap();
+    }
+    let statuses: Vec<_> = sink.ledger().entries().iter().map(|entry| entry.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 503, 200, 200, 200, 503, 200, 200, 200]);
+}
+
+#[tokio::test]
 async fn a_cut_connection_is_in_the_ledger_and_gets_no_answer() {
     let sink = sink().await;
     sink.script().push(Rule::any(), Answer::cut());

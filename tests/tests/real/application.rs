@@ -38,7 +38,12 @@ pub struct Habits {
     pub seed: u64,
     /// Between two transactions of a writer.
     pub pause: Duration,
+    /// Writers with a key of their own, each of whose transactions stays open for seconds after it has written its event.
+    pub slow: u64,
 }
+
+/// How long a slow writer keeps its transaction open, in milliseconds.
+const SLOW_MS: std::ops::Range<u64> = 2500..5000;
 
 impl Application {
     /// Makes the tables and begins to write.
@@ -51,9 +56,10 @@ impl Application {
         .execute(&mut connection)
         .await
         .expect("the tables of the application");
-        for key in 0..habits.keys {
+        let keys = (0..habits.keys).map(|key| format!("k{key}"));
+        for key in keys.chain((habits.writers..habits.writers + habits.slow).map(slow_key)) {
             sqlx::query("INSERT INTO accounts (key) VALUES ($1)")
-                .bind(format!("k{key}"))
+                .bind(key)
                 .execute(&mut connection)
                 .await
                 .expect("an account");
@@ -70,7 +76,7 @@ impl Application {
             };
             tokio::spawn(writer.run())
         };
-        let tasks = (0..habits.writers).map(task).collect();
+        let tasks = (0..habits.writers + habits.slow).map(task).collect();
         Self { database: database.to_owned(), stop, commits, tasks }
     }
 
@@ -138,7 +144,11 @@ impl Writer {
 
     /// Locks the aggregate, then writes its event: that is all the hub asks for to keep the order.
     async fn transaction(&mut self, connection: &mut PgConnection, attempt: &str) -> sqlx::Result<()> {
-        let key = format!("k{}", self.random.random_range(0..self.habits.keys));
+        let slow = self.number >= self.habits.writers;
+        let key = match slow {
+            true => slow_key(self.number),
+            false => format!("k{}", self.random.random_range(0..self.habits.keys)),
+        };
         let mut transaction = connection.begin().await?;
         let (seq,): (i64,) = sqlx::query_as("UPDATE accounts SET seq = seq + 1 WHERE key = $1 RETURNING seq")
             .bind(&key)
@@ -157,18 +167,25 @@ impl Writer {
         .bind(body(&key, seq, attempt).into_bytes())
         .execute(&mut *transaction)
         .await?;
-        match self.random.random_range(0..100) {
+        let open = match self.random.random_range(0..100) {
+            _ if slow => self.random.random_range(SLOW_MS),
             0 | 1 => return transaction.rollback().await,
-            2..=4 => tokio::time::sleep(Duration::from_millis(self.random.random_range(20..400))).await,
-            _ => {}
-        }
+            2..=4 => self.random.random_range(50..500),
+            _ => 0,
+        };
+        tokio::time::sleep(Duration::from_millis(open)).await;
         transaction.commit().await?;
         self.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// The payload of an event.
+fn slow_key(writer: u64) -> String {
+    format!("slow{writer}")
+}
+
+/// The payload of an event, with bytes that a careless hand would change.
 pub fn body(key: &str, seq: i64, attempt: &str) -> String {
-    json!({ "key": key, "seq": seq, "attempt": attempt }).to_string()
+    let data = json!({ "key": key, "seq": seq, "attempt": attempt, "text": "\u{e4}\u{1f4e6} \\u0000 \"" });
+    format!("{data} ")
 }

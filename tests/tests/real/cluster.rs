@@ -5,6 +5,8 @@ use std::time::Duration;
 use crossdock_sim::{LedgerOptions, Place, Sink, SinkOptions};
 use crossdock_testkit::services::{self, private};
 use crossdock_tests::{Hub, Setup};
+use reqwest::Method;
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 /// How long anything may take that happens by itself.
@@ -19,13 +21,9 @@ pub enum Broker {
     Embedded,
 }
 
-impl Broker {
-    /// Those that several workers can share.
-    pub const SHARED: [Self; 2] = [Self::Kafka, Self::RabbitMq];
-}
-
 /// What a hub runs on.
 pub struct Cluster {
+    pub broker: Broker,
     pub setup: Setup,
     pub sink: Sink,
     /// The URL of the database.
@@ -100,8 +98,7 @@ impl Cluster {
         let database = format!("{server}/{name}");
         let prefix = format!("{name}.");
         // A worker that is killed is missed after the session time-out.
-        // A worker that is killed is missed after the session time-out.
-        let broker = match broker {
+        let carrier = match broker {
             Broker::Kafka => format!(
                 "{{ url: \"${{env.BROKER}}\", topic_prefix: \"{prefix}\", group_prefix: \"{prefix}\", session_timeout: 6s }}"
             ),
@@ -112,7 +109,7 @@ impl Cluster {
         let config = format!(
             "listen: 127.0.0.1:0
 store: {database}
-broker: {broker}
+broker: {carrier}
 topics: {{ orders: {{ partitions: 4 }} }}
 connections:
   tracker:
@@ -126,10 +123,81 @@ flows:
             url = sink.url()
         );
         let setup = Setup::new(&config).expect("a folder").variable("BROKER", url);
-        let cluster = Self { setup, sink, database };
+        let cluster = Self { broker, setup, sink, database };
         let made = cluster.setup.command(&["migrate"]).await.expect("it ends");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         cluster
+    }
+
+    /// What Kafka calls a topic of this hub.
+    pub fn topic(&self, name: &str) -> String {
+        let (_, database) = self.database.rsplit_once('/').expect("a URL with a database");
+        format!("{database}.{name}")
+    }
+
+    /// Changes the configuration, for whatever starts from now on; `from` must be there once.
+    pub fn edit(&self, from: &str, to: &str) {
+        let config = self.setup.folder().join("crossdock.yaml");
+        let config = std::fs::read_to_string(config).expect("it is there");
+        assert_eq!(config.matches(from).count(), 1, "{from} in {config}");
+        self.setup.rewrite(&config.replace(from, to)).expect("it is written");
+    }
+
+    /// Runs a command of the binary; gives its exit code and all that it said.
+    pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.setup.command(arguments).await.expect("it ends");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    }
+
+    /// A connection to the database, as an application has it.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.database).await.expect("the database answers")
+    }
+
+    /// Writes events to the outbox, one of each key, all with this sequence.
+    pub async fn write(&self, keys: u64, seq: u64) {
+        let mut connection = self.connect().await;
+        for key in 0..keys {
+            sqlx::query(
+                "INSERT INTO crossdock.outbox (aggregatetype, aggregateid, type, payload) VALUES ('orders', $1, 't', $2)",
+            )
+            .bind(format!("k{key}"))
+            .bind(json!({ "key": format!("k{key}"), "seq": seq }).to_string().into_bytes())
+            .execute(&mut connection)
+            .await
+            .expect("it is written");
+        }
+    }
+
+    /// Pauses the connection and writes events, until they wait in the broker.
+    pub async fn let_wait(&self, worker: &Hub, keys: u64, seq: u64) {
+        set_tracker(worker, "paused").await;
+        self.write(keys, seq).await;
+        // RabbitMQ does not tell how many deliveries another worker has in hand.
+        let wait = |status: &Value| status["pending"].as_u64() > Some(0) && status["relay"]["waiting"] == 0;
+        worker.wait_until("/v1/status", wait).await.expect("they wait in the broker");
+    }
+
+    /// SIGTERM, and its end in good order.
+    pub async fn end(&self, worker: &mut Hub) {
+        worker.terminate().await.expect("it is told");
+        let ended = worker.wait_end().await.expect("it ends");
+        assert!(ended.success(), "{:#?}", worker.log_lines());
+    }
+
+    /// Two workers that both have partitions of the flow.
+    pub async fn two_workers(&self) -> [Hub; 2] {
+        let workers = [self.worker().await, self.worker().await];
+        for worker in &workers {
+            let has_some = |line: &str| match self.broker {
+                Broker::Kafka => line.contains("partitions assigned") && !line.contains("\"count\":0"),
+                Broker::RabbitMq => line.contains("shards taken"),
+                Broker::Embedded => panic!("it has one worker"),
+            };
+            worker.wait_for_line("a share", has_some).await.expect("it gets its share");
+        }
+        workers
     }
 
     /// Starts a worker with every role and waits until it is ready.
@@ -145,10 +213,23 @@ flows:
     }
 }
 
+/// Pauses the connection of the flow (`paused`) or lets its events go (`ok`).
+pub async fn set_tracker(worker: &Hub, state: &str) {
+    let body = json!({ "state": state, "reason": "test" });
+    let call = worker.call(Method::PATCH, "/v1/connections/tracker", Some(&body));
+    let (status, answer) = call.await.expect("it answers");
+    assert!(status.is_success(), "{answer}");
+}
+
 async fn sink() -> Sink {
     let place = |pointer: &str| Some(Place::Pointer(pointer.to_owned()));
-    let ledger =
-        LedgerOptions { bodies: true, key: place("/key"), seq: place("/seq"), ..LedgerOptions::default() };
+    let ledger = LedgerOptions {
+        bodies: true,
+        every_header: true,
+        key: place("/key"),
+        seq: place("/seq"),
+        ..LedgerOptions::default()
+    };
     Sink::start(SinkOptions { ledger, ..SinkOptions::default() }).await.expect("a sink starts")
 }
 

@@ -1,7 +1,12 @@
 //! Every way in, and workers with different roles.
 
+use crossdock_sim::{
+    Entry,
+    github::{Delivery, deliver},
+    standard_signature,
+};
+use crossdock_tests::TRACKER_SECRET;
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
 
 use crate::cluster::{Broker, Cluster, PATIENCE};
 
@@ -9,12 +14,11 @@ use crate::cluster::{Broker, Cluster, PATIENCE};
 async fn every_way_in_ends_at_the_receiver(broker: Broker) {
     let cluster = Cluster::new(broker, "").await;
     let worker = cluster.worker().await;
-    let mut application = PgConnection::connect(&cluster.database).await.expect("the database answers");
     sqlx::raw_sql(
         "INSERT INTO crossdock.outbox (aggregatetype, aggregateid, type, payload)
          VALUES ('orders', 'k1', 'order.paid', '{\"key\":\"k1\",\"seq\":1}')",
     )
-    .execute(&mut application)
+    .execute(&mut cluster.connect().await)
     .await
     .expect("it is written");
     let event = json!({ "specversion": "1.0", "id": "e1", "source": "/test", "type": "order.paid", "partitionkey": "k2",
@@ -23,10 +27,22 @@ async fn every_way_in_ends_at_the_receiver(broker: Broker) {
         assert_eq!(publish(&worker.url, &event).await, expected);
     }
     cluster.sink.ledger().wait_for_accepted(2, PATIENCE).await.expect("both arrive");
-    let mut keys: Vec<_> =
-        cluster.sink.ledger().entries().into_iter().filter_map(|entry| entry.key).collect();
-    keys.sort_unstable();
-    assert_eq!(keys, ["k1", "k2"], "{broker:?}");
+    let entries = cluster.sink.ledger().entries();
+    assert!(entries.iter().all(is_signed), "{entries:?}");
+    let mut bodies: Vec<_> = entries.into_iter().filter_map(|entry| entry.body).collect();
+    bodies.sort_unstable();
+    assert_eq!(bodies, [r#"{"key":"k1","seq":1}"#, r#"{"key":"k2","seq":1}"#], "{broker:?}");
+}
+
+/// Whether the secret of the connection signed it.
+fn is_signed(entry: &Entry) -> bool {
+    let header = |name: &str| entry.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value);
+    let (Some(time), Some(signature)) = (header("webhook-timestamp"), header("webhook-signature")) else {
+        return false;
+    };
+    let (id, body) = (entry.webhook_id.as_deref(), entry.body.as_deref());
+    let (id, body) = (id.expect("an id"), body.expect("bodies are kept"));
+    standard_signature(TRACKER_SECRET, id, time, body.as_bytes()).as_ref() == Ok(signature)
 }
 
 async fn publish(url: &str, event: &serde_json::Value) -> String {
@@ -57,19 +73,41 @@ async fn every_way_in_ends_at_the_receiver_with_the_embedded_broker() {
 
 /// What one worker takes in another one delivers, each with the roles that it was given.
 async fn roles_share_the_work(broker: Broker) {
-    let cluster = Cluster::new(broker, "").await;
+    let mut cluster = Cluster::new(broker, "").await;
+    cluster.setup = cluster.setup.variable("GITHUB_SECRET", "secret");
+    cluster.edit("flows:\n", ISSUES);
+    cluster.edit("connections:\n", GITHUB);
     let delivers = cluster.worker_as("relay,deliver").await;
     let takes = cluster.worker_as("ingest,api").await;
     let event = json!({ "specversion": "1.0", "id": "e1", "source": "/test", "type": "order.paid", "partitionkey": "k",
         "data": { "key": "k", "seq": 1 } });
+    let payload = r#"{ "action": "opened", "repository": { "full_name": "a/b" }, "issue": { "number": 1 } }"#;
+    let delivery = Delivery { event: "issues".to_owned(), id: "d1".to_owned(), payload: payload.into() };
+    let hook = async |url: &str| {
+        deliver(&format!("{url}/in/github"), "secret", &delivery).await.expect("the worker answers").status
+    };
     assert_eq!(publish(&takes.url, &event).await, "accepted");
-    cluster.sink.ledger().wait_for_accepted(1, PATIENCE).await.expect("it arrives");
-    let (status, _) = delivers
-        .call(reqwest::Method::POST, "/v1/topics/orders/events", Some(&event))
-        .await
-        .expect("the worker answers");
-    assert!(status.is_client_error() || status.is_server_error(), "it takes nothing in: {status}");
+    assert_eq!(hook(&takes.url).await, 202);
+    cluster.sink.ledger().wait_for_accepted(2, PATIENCE).await.expect("both arrive");
+    let entries = cluster.sink.ledger().entries();
+    let issue = entries.iter().find(|entry| entry.path == "/issues").expect("the issue is among them");
+    assert_eq!(issue.body.as_deref(), Some(payload), "the bytes of the webhook");
+    assert!(entries.iter().all(is_signed), "{entries:?}");
+
+    let call = delivers.call(reqwest::Method::POST, "/v1/topics/orders/events", Some(&event));
+    let (status, problem) = call.await.expect("the worker answers");
+    assert!(status == 404 && problem.to_string().contains("without the role `ingest`"), "{status} {problem}");
+    assert_eq!(hook(&delivers.url).await, 404, "nor from GitHub");
 }
+
+const GITHUB: &str = "connections:
+  github: { connector: github, config: { secret: \"${env.GITHUB_SECRET}\" } }
+";
+const ISSUES: &str = "flows:
+  issues-to-tracker:
+    from: { connection: github }
+    to: { connection: tracker, action: post, path: /issues }
+";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_share_the_work_with_kafka() {

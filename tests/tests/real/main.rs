@@ -5,8 +5,12 @@ mod application;
 mod checker;
 mod cluster;
 
+mod connections;
 mod delivery;
-mod operators;
 mod outages;
+mod plans;
+mod replays;
+mod retries;
+mod rows;
 mod storm;
 mod workers;

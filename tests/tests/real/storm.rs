@@ -31,7 +31,8 @@ async fn storm(broker: Broker) {
     let flow = "    retry: { schedule: [20ms, 2500ms, 2500ms, 2500ms, 5s], jitter: 0.1 }\n";
     let cluster = Cluster::on(&postgres.url(), broker, &server.url(), flow).await;
     let mut workers = vec![cluster.worker().await, cluster.worker().await];
-    let habits = Habits { writers: 8, keys: KEYS, seed: random.random(), pause: Duration::from_millis(5) };
+    let habits =
+        Habits { writers: 8, keys: KEYS, seed: random.random(), pause: Duration::from_millis(5), slow: 1 };
     let application = Application::start(&cluster.database, habits).await;
     for round in 0..ROUNDS {
         disturb(&cluster, &mut random);
@@ -49,9 +50,7 @@ async fn storm(broker: Broker) {
             }
             2 => {
                 let mut leaving = workers.swap_remove(victim);
-                leaving.terminate().await.expect("it is told");
-                let ended = leaving.wait_end().await.expect("it ends");
-                assert!(ended.success(), "{:?}", leaving.log_lines());
+                cluster.end(&mut leaving).await;
                 workers.push(cluster.worker().await);
             }
             4 => {
@@ -66,7 +65,7 @@ async fn storm(broker: Broker) {
     application.wait_for(200).await;
     let written = application.finish().await;
     let committed: usize = written.values().map(Vec::len).sum();
-    let verdict = check(&written, &cluster.sink, PATIENCE).await;
+    let verdict = check(&written, &cluster.sink, &workers[0], PATIENCE).await;
     println!("{broker:?}: {committed} committed, {verdict:?}");
     let logs = || workers.iter().flat_map(|worker| worker.log_lines()).collect::<Vec<_>>();
     let logs =

@@ -10,25 +10,21 @@ use crate::{
 
 async fn workers_come_and_go(broker: Broker) {
     let cluster = Cluster::new(broker, "").await;
-    let first = cluster.worker().await;
-    let habits = Habits { writers: 8, keys: 40, seed: seed(), pause: Duration::from_millis(4) };
+    let mut first = cluster.worker().await;
+    let habits = Habits { writers: 8, keys: 40, seed: seed(), pause: Duration::from_millis(4), slow: 1 };
     let application = Application::start(&cluster.database, habits).await;
     application.wait_for(300).await;
     let second = cluster.worker().await;
     application.wait_for(900).await;
     let mut third = cluster.worker().await;
     application.wait_for(1500).await;
-    third.terminate().await.expect("it is told");
-    assert!(third.wait_end().await.expect("it ends").success(), "{:?}", third.log_lines());
+    cluster.end(&mut third).await;
     application.wait_for(2100).await;
-    let mut first = first;
-    first.terminate().await.expect("it is told");
-    assert!(first.wait_end().await.expect("it ends").success(), "{:?}", first.log_lines());
+    cluster.end(&mut first).await;
     application.wait_for(2500).await;
     let written = application.finish().await;
-    let verdict = check(&written, &cluster.sink, PATIENCE).await;
+    let verdict = check(&written, &cluster.sink, &second, PATIENCE).await;
     assert_eq!(verdict, Verdict::default(), "{broker:?}");
-    drop(second);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,15 +41,14 @@ async fn workers_come_and_go_with_rabbitmq() {
 async fn one_worker_restarts_with_the_embedded_broker_and_postgres() {
     let cluster = Cluster::new(Broker::Embedded, "").await;
     let mut worker = cluster.worker().await;
-    let habits = Habits { writers: 4, keys: 20, seed: seed(), pause: Duration::from_millis(4) };
+    let habits = Habits { writers: 4, keys: 20, seed: seed(), pause: Duration::from_millis(4), slow: 1 };
     let application = Application::start(&cluster.database, habits).await;
     for commits in [300, 600] {
         application.wait_for(commits).await;
-        worker.terminate().await.expect("it is told");
-        assert!(worker.wait_end().await.expect("it ends").success(), "{:?}", worker.log_lines());
+        cluster.end(&mut worker).await;
         worker = cluster.worker().await;
     }
     let written = application.finish().await;
-    let verdict = check(&written, &cluster.sink, PATIENCE).await;
+    let verdict = check(&written, &cluster.sink, &worker, PATIENCE).await;
     assert_eq!(verdict, Verdict::default());
 }
