@@ -78,6 +78,9 @@ async fn schema(
     options: &PostgresOptions,
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let refused = |obstacle: Obstacle| Finding::error("rights", obstacle.why, obstacle.remedy);
+    if facts.has_schema && !facts.may_use_schema {
+        return Ok(vec![foreign(connection, facts).await?]);
+    }
     let migrations: bool = sqlx::query_scalar("SELECT to_regclass('crossdock.migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
@@ -112,6 +115,16 @@ async fn schema(
         )
     }));
     Ok(findings)
+}
+
+/// The schema is another user's, and closed to this one.
+async fn foreign(connection: &mut PgConnection, facts: &Facts) -> Result<Finding, sqlx::Error> {
+    const OWNER: &str =
+        "SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = 'crossdock'";
+    let owner: String = sqlx::query_scalar(OWNER).fetch_one(connection).await?;
+    let (user, owner) = (check::quoted(&facts.user), check::quoted(&owner));
+    let detail = format!("the user {user} may not use the schema crossdock, which belongs to {owner}");
+    Ok(Finding::error("rights", detail, format!("type as a superuser: GRANT {owner} TO {user};")))
 }
 
 /// Partitions are made and dropped by the owner of the table.
