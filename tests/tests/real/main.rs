@@ -9,6 +9,7 @@ mod connections;
 mod delivery;
 mod outages;
 mod plans;
+mod readme;
 mod replays;
 mod retries;
 mod rows;
