@@ -27,7 +27,7 @@ impl Alone {
     /// Takes the right. Another worker that is alive is the end of the start; one that was killed is waited for until
     /// its lease runs out.
     pub async fn take(leases: Arc<dyn Leases>, worker: WorkerId) -> Result<Self, Hindrance> {
-        let until = Instant::now() + TIME_TO_LIVE + RENEW_EVERY;
+        let (until, mut told) = (Instant::now() + TIME_TO_LIVE + RENEW_EVERY, false);
         loop {
             let taken = within(leases.take(SCOPE, &worker, &[LEASE.to_owned()], TIME_TO_LIVE)).await;
             if !taken.map_err(|error| hindrance(error.into()))?.is_empty() {
@@ -39,7 +39,9 @@ impl Alone {
                      that one, give this one another `store`, or name a `broker` that they can share"
                 )));
             }
-            tracing::info!("another worker used this store; waiting whether it is still there");
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!("another worker used this store; waiting whether it is still there");
+            }
             tokio::time::sleep(RENEW_EVERY).await;
         }
         let renewals = tokio::spawn(renew(leases.clone(), worker.clone()));

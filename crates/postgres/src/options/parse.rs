@@ -147,10 +147,20 @@ fn set(parsed: &mut PostgresOptions, name: &str, value: &str) -> Result<(), Opti
         "tls.key" => parsed.connect = connect(parsed).ssl_client_key(value),
         _ => {
             let problem = format!("there is no option `{name}` of Postgres");
-            return Err(OptionError::new(name, problem, format!("known are {}", OWN.join(", "))));
+            return Err(OptionError::new(name, problem, known(name)));
         }
     }
     Ok(())
+}
+
+/// The option that was probably meant, or all of them.
+fn known(name: &str) -> String {
+    let scored = OWN.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    let near = scored.into_iter().filter(|(score, _)| *score > 0.6).max_by(|a, b| a.0.total_cmp(&b.0));
+    near.map_or_else(
+        || format!("known are {}", OWN.join(", ")),
+        |(_, near)| format!("did you mean `{near}`?"),
+    )
 }
 
 fn number<T: TryFrom<u64>>(name: &str, value: &str, min: u64, max: u64) -> Result<T, OptionError> {
@@ -212,7 +222,10 @@ mod tests {
         let told = problems("mysql://hub@db/shop", &options);
         assert_eq!(told.len(), 5, "{told:?}");
         assert!(told.iter().all(|told| !told.contains("many") && !told.contains("secret")), "{told:?}");
-        assert!(told[4].starts_with("there is no option `poool` of Postgres: known are pool,"), "{told:?}");
+        assert!(
+            told[4].starts_with("there is no option `poool` of Postgres: did you mean `pool`?"),
+            "{told:?}"
+        );
     }
 
     #[test]

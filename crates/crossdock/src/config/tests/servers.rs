@@ -54,6 +54,14 @@ macro_rules! shows {
 }
 
 shows! {
+    options_of_servers_are_checked_by_their_adapters: r#"store: { url: postgres://hub@db/hub, poool: 3, call_timeout: soon }
+broker:
+  url: kafka://h1:9092
+  liner.ms: 5
+  acks: 1
+  sasl: { mechanism: plain, username: hub, password: tellnobody }
+"#;
+    options_of_rabbitmq_are_checked_too: "store: postgres://hub@db\nbroker: { url: amqp://hub@mq/hub, prefetsh: 5, password: \"${env.TOKEN}\" }\n";
     a_broker_without_a_store_is_refused: "broker: kafka://h1:9092\n";
     unknown_stores_and_brokers_name_the_nearest: "store: postgress://hub@db/hub\nbroker: kafak://h1:9092\n";
     embedded_has_no_options: "store: { url: embedded, pool: 3 }\nbroker: { partitions: 4 }\n";
@@ -78,4 +86,23 @@ flows:
   by-customer: { from: { topic: orders }, key: .customer, to: { connection: crm, action: post, path: / } }
 "#));
     });
+}
+
+#[test]
+fn options_may_be_nested_and_come_from_the_environment() {
+    let text = r#"store: "postgres://hub:${env.TOKEN}@db/hub"
+broker:
+  url: kafka://h1:9092,h2
+  partitions: 12
+  tls: { ca: ca.pem }
+  sasl: { mechanism: scram-sha-512, username: hub, password: "${env.TOKEN}" }
+"#;
+    let loaded = load(&format!("{text}{AROUND}")).map_err(|problems| problems.render(Look::Ascii)).unwrap();
+    assert_eq!(
+        (loaded.shown.store.as_str(), loaded.shown.broker.as_str()),
+        ("postgres://db/hub", "kafka://h1:9092,h2")
+    );
+    let Carrier::Kafka(options) = loaded.broker else { panic!("it is Kafka") };
+    assert_eq!(options.partitions, 12);
+    assert!(!format!("{options:?}").contains("the-value-of"), "{options:?}");
 }
