@@ -97,8 +97,8 @@ impl Inner {
             if is_new && begun.contains(&partition.topic) {
                 tracing::error!(
                     queue, %group, topic = %partition.topic,
-                    "the queue is gone, and so are the events that were in it: it is made anew; look for what is missing with \
-                     `crossdock outbox reconcile`"
+                    "the queue is gone, and so are the events that were in it: it is made anew; publish them once more with \
+                     `crossdock outbox rewind`"
                 );
             }
             made += usize::from(is_new);

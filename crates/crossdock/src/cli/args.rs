@@ -397,6 +397,17 @@ pub enum OutboxCommand {
         #[arg(long)]
         heal: bool,
     },
+    /// Publish everything from a row on once more, in order: when the database was set back, or the broker lost what it had
+    Rewind {
+        #[command(flatten)]
+        of: Config,
+        /// The first row that is published again
+        #[arg(value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..))]
+        seq: i64,
+        /// Why; kept with your name
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// Which rows of the outbox; the last 10,000 that were sent if nothing is said.

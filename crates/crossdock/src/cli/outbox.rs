@@ -65,7 +65,25 @@ pub async fn outbox(
             )
             .await
         }
+        OutboxCommand::Rewind { of, seq, reason } => {
+            let postgres = open(&of, screen).await?;
+            rewind(&postgres, seq, &act(&reason, actor), screen).await
+        }
     }
+}
+
+async fn rewind(postgres: &Postgres, seq: i64, act: &Act, screen: &mut Screen) -> Result<Code, Failure> {
+    let (_, position) = postgres.outbox_reach().await.map_err(|error| failed(&error))?;
+    if seq > position {
+        let message = format!("row {seq} was not published yet: everything up to {position} was");
+        return Err(Failure::new(Code::NotFound, message).next("crossdock outbox status"));
+    }
+    postgres.outbox_rewind(seq, act).await.map_err(|error| failed(&error))?;
+    match screen.output {
+        Output::Json => screen.json(&json!({ "from": seq, "reached": position }).to_string())?,
+        Output::Table => screen.line(&format!("everything from row {seq} on is published once more"))?,
+    }
+    Ok(Code::Ok)
 }
 
 async fn open(of: &Config, screen: &mut Screen) -> Result<Postgres, Failure> {

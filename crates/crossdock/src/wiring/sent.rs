@@ -23,8 +23,8 @@ pub async fn present(
         Carrier::Kafka(options) => in_kafka(loaded, options, wanted, since).await,
         Carrier::RabbitMq(_) => bail!(
             "a queue of RabbitMQ cannot be read without taking its events, so what it had cannot be compared: each event was \
-             confirmed by it before the outbox went on; `crossdock status` tells what waits, and `crossdock outbox refused` \
-             what it never took"
+             confirmed by it before the outbox went on; `crossdock status` tells what waits, `crossdock outbox refused` \
+             what it never took, and `crossdock outbox rewind` publishes once more what was lost with a queue"
         ),
         Carrier::Embedded => {
             bail!("the embedded broker belongs to the hub that runs: ask it with `crossdock event show ID`")

@@ -47,9 +47,10 @@ const EVENT: &str = "id, aggregatetype, aggregateid, type, payload, contenttype,
 const AUDIT: &str = "
     INSERT INTO crossdock.audit (at, actor, reason, act, subject, count) VALUES (now(), $1, $2, $3, $4, $5)";
 
+/// Never forward, and what may still be committed before it stays looked for.
 const REWIND: &str = "
     UPDATE crossdock.outbox_cursor
-    SET position = $1 - 1, gaps = '{}', anchor_seq = NULL, anchor_id = NULL, epoch = epoch + 1, holder = NULL, held_until = NULL";
+    SET position = least($1 - 1, position), gaps = gaps * int8multirange(int8range(NULL, $1)), anchor_seq = NULL, anchor_id = NULL, epoch = epoch + 1, holder = NULL, held_until = NULL";
 
 impl Postgres {
     /// Rows that were refused and nobody has dealt with, behind the number `after`, by number.
@@ -94,7 +95,8 @@ impl Postgres {
     }
 
     /// Lets the relay begin again at a number: everything from there on that is kept is published once more. The way out when the
-    /// database was set back. Whoever reads is out of office.
+    /// database was set back, or the broker has lost what it had. A number that was not reached yet changes nothing. Whoever
+    /// reads is out of office.
     pub async fn outbox_rewind(&self, first: i64, act: &Act) -> Result<(), StoreError> {
         let act = act.clone();
         self.change(Purpose::Admin, "setting the cursor of the outbox back", move |connection| {

@@ -108,6 +108,29 @@ async fn an_outbox_that_is_older_than_its_cursor_waits_for_a_person() {
 }
 
 #[tokio::test]
+async fn whoever_sets_the_cursor_back_loses_nothing_that_is_still_open() {
+    let database = Database::create().await;
+    let postgres = database.open(database.options()).await;
+    let mut late = database.connect().await;
+    let insert_late =
+        "BEGIN; INSERT INTO crossdock.outbox (aggregatetype, type, payload) VALUES ('orders', 't', 'late')";
+    late.execute(sqlx::raw_sql(insert_late)).await.unwrap();
+    insert(&database, &["b", "c"]).await;
+    let reader = claim(&postgres).await;
+    assert_eq!(data(&take(&*reader, 2).await), ["b", "c"]);
+    reader.release().await.unwrap();
+    postgres.outbox_rewind(3, &act()).await.unwrap();
+    late.execute(sqlx::raw_sql("COMMIT")).await.unwrap();
+    let reader = claim(&postgres).await;
+    assert_eq!(data(&take(&*reader, 2).await), ["late", "c"]);
+    reader.release().await.unwrap();
+    postgres.outbox_rewind(99, &act()).await.unwrap();
+    insert(&database, &["d"]).await;
+    let reader = claim(&postgres).await;
+    assert_eq!(data(&take(&*reader, 1).await), ["d"], "and nothing is passed over");
+}
+
+#[tokio::test]
 async fn connections_that_lead_nowhere_are_left_within_half_a_minute() {
     let database = Database::create().await;
     database.open(database.options()).await.close().await;

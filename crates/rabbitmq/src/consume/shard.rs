@@ -144,8 +144,8 @@ impl Shard {
         if desk.queue(queue).await?.is_none() {
             tracing::error!(
                 queue, topic = %hand.partition.topic,
-                "the queue is gone, and so are the events that were in it: it is made anew; look for what is missing with \
-                 `crossdock outbox reconcile`"
+                "the queue is gone, and so are the events that were in it: it is made anew; publish them once more with \
+                 `crossdock outbox rewind`"
             );
             desk.make_queue(queue).await?;
         }
