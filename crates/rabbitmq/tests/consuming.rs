@@ -5,7 +5,7 @@ mod house;
 use std::{
     collections::{BTreeSet, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,10 +15,17 @@ use async_trait::async_trait;
 use crossdock_core::{
     Broker, Delivery, Event, Holdings, Lease, Leases, Partition, Signal, StoreError, WorkerId,
 };
-use crossdock_testkit::{Memory, eventually, services::private::RabbitMq};
+use crossdock_testkit::{
+    Memory, eventually,
+    services::{self, private::RabbitMq},
+};
 use house::{House, Reader, events, publish, publish_somehow};
 use lapin::options::QueueDeleteOptions;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
 
 /// R3: after every restart the consumer is back, and in one process nothing that was given is given again.
 #[tokio::test(flavor = "multi_thread")]
@@ -296,4 +303,88 @@ async fn a_worker_that_cannot_renew_lets_go_in_time() {
     let reading = reader.until(events("k", 10..20));
     timeout(Duration::from_secs(15), reading).await.expect("they are taken again");
     assert_eq!(reader.came.len(), 20, "nothing came twice: {:?}", reader.came);
+}
+
+/// A consumer that is cancelled keeps what it has out, and the queue gives what comes next to the next consumer: then the order of
+/// a key turns. So a consumer ends with its channel, whose end gives back what was out in the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_is_never_cancelled() {
+    const CONSUME: [u8; 4] = [0, 60, 0, 20];
+    const CANCEL: [u8; 4] = [0, 60, 0, 30];
+    const CLOSE_CHANNEL: [u8; 4] = [0, 20, 0, 40];
+    let (url, sent) = recorded(&services::amqp()).await;
+    let house = House::at(url);
+    let wanted = house.wanted(&[("orders", 1)], &[("billing", &["orders"])]);
+    let worker = house.open(house.options(&[]), &wanted).await;
+    for round in 0..10 {
+        let mut reader = Reader::join(&worker.rabbit, "billing", &["orders"]).await;
+        publish(&worker.rabbit, "orders", events("k", round * 100..round * 100 + 100)).await;
+        // One stays out, the others are to be acknowledged when it is left.
+        reader.take(100).await.into_iter().skip(1).for_each(Delivery::complete);
+    }
+    eventually("the channel of the consumer ends", async || {
+        let methods: Vec<_> =
+            sent.lock().expect("no holder panics").iter().flat_map(|bytes| methods(bytes)).collect();
+        assert!(methods.iter().any(|(_, method)| *method == CONSUME), "{methods:?}");
+        assert!(!methods.iter().any(|(_, method)| *method == CANCEL), "{methods:?}");
+        let of =
+            |wanted| methods.iter().filter(move |(_, method)| *method == wanted).map(|(channel, _)| *channel);
+        if of(CONSUME).all(|consumes| of(CLOSE_CHANNEL).any(|closed| closed == consumes)) {
+            Ok(())
+        } else {
+            Err(format!("{methods:?}"))
+        }
+    })
+    .await;
+    worker.rabbit.close(Duration::from_secs(5)).await;
+}
+
+type Recorded = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Another way to the broker, and what each connection sends on it.
+async fn recorded(url: &str) -> (String, Recorded) {
+    let (login, server) = url.rsplit_once('@').expect("a login");
+    let (login, server) = (login.to_owned(), server.to_owned());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let way = format!("{login}@{}", listener.local_addr().expect("an address"));
+    let sent = Recorded::default();
+    let keep = sent.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let number = {
+                let mut sent = keep.lock().expect("no holder panics");
+                sent.push(Vec::new());
+                sent.len() - 1
+            };
+            tokio::spawn(pass(client, server.clone(), keep.clone(), number));
+        }
+    });
+    (way, sent)
+}
+
+async fn pass(client: TcpStream, server: String, sent: Recorded, number: usize) {
+    let (mut from, mut to) = client.into_split();
+    let (mut answers, mut asks) = TcpStream::connect(server).await.expect("the broker answers").into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut answers, &mut to).await });
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        sent.lock().expect("no holder panics")[number].extend(&bytes[..count]);
+        if asks.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The methods in what a client has sent, with their channels: behind the eight bytes that name the protocol, frames of a type, a
+/// channel, a length, so many bytes and an end.
+fn methods(sent: &[u8]) -> Vec<(u16, [u8; 4])> {
+    let (mut rest, mut methods) = (sent.get(8..).unwrap_or_default(), Vec::new());
+    while let [kind, c1, c2, l1, l2, l3, l4, more @ ..] = rest {
+        let length = u32::from_be_bytes([*l1, *l2, *l3, *l4]) as usize;
+        if let (1, Some(method)) = (kind, more.first_chunk::<4>()) {
+            methods.push((u16::from_be_bytes([*c1, *c2]), *method));
+        }
+        rest = more.get(length + 1..).unwrap_or_default();
+    }
+    methods
 }

@@ -112,15 +112,20 @@ impl Shard {
     async fn session(&mut self, stop: &CancellationToken, told: &mut bool) -> Result<(), Ended> {
         let opened =
             tokio::select! { opened = self.open() => opened, () = stop.cancelled() => return Ok(()) };
-        let (channel, consumer) = opened?;
+        let (channel, mut consumer) = opened?;
         if std::mem::take(told) {
             tracing::info!(queue = self.queue, "the queue is consumed again");
         }
-        self.consume(&channel, consumer, stop).await?;
-        // Acknowledgements have no answer; the end of the channel, which comes behind them, has.
-        self.acknowledge(&channel, true).await?;
+        let mut ended = self.consume(&channel, &mut consumer, stop).await;
+        if ended.is_ok() {
+            // Acknowledgements have no answer; the end of the channel, which comes behind them, has.
+            ended = self.acknowledge(&channel, true).await;
+        }
         let _ = timeout(CALL_MAX, channel.close(200, "OK".into())).await;
-        Ok(())
+        // Not before: the client cancels a consumer that is dropped, and the broker then gives what comes next to the next
+        // consumer while what was out has not come back. With its channel a consumer ends together with what it had.
+        drop(consumer);
+        ended
     }
 
     async fn open(&mut self) -> Result<(Channel, Consumer), Trouble> {
@@ -155,7 +160,7 @@ impl Shard {
     async fn consume(
         &mut self,
         channel: &Channel,
-        mut consumer: Consumer,
+        consumer: &mut Consumer,
         stop: &CancellationToken,
     ) -> Result<(), Ended> {
         let hand = self.hand.clone();
@@ -175,7 +180,7 @@ impl Shard {
                     }
                 }
                 next = consumer.next() => {
-                    self.receive(next, &mut consumer)?;
+                    self.receive(next, consumer)?;
                     quiet = Quiet::new();
                 }
             }
