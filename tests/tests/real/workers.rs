@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     application::{Application, Habits},
     checker::{Verdict, check},
-    cluster::{Broker, Cluster, PATIENCE, seed},
+    cluster::{Broker, Cluster, PATIENCE, seed, told},
 };
 
 async fn workers_come_and_go(broker: Broker) {
@@ -24,7 +24,8 @@ async fn workers_come_and_go(broker: Broker) {
     application.wait_for(2500).await;
     let written = application.finish().await;
     let verdict = check(&written, &cluster.sink, &second, PATIENCE).await;
-    assert_eq!(verdict, Verdict::default(), "{broker:?}");
+    let workers = [&first, &second, &third];
+    assert_eq!(verdict, Verdict::default(), "{broker:?}: {:#?}", workers.map(told));
 }
 
 #[tokio::test(flavor = "multi_thread")]
