@@ -78,14 +78,15 @@ fn has_nothing_left(status: &Value) -> bool {
     status["pending"] == 0 && status["held"] == 0 && status["relay"]["waiting"] == 0
 }
 
-/// For whoever looks into a failure: which events came after a later one of their key, and when.
+/// For whoever looks into a failure: which first deliveries came after a later one of their key, and when.
 fn tell_inversions(entries: &[Entry]) {
-    let mut latest = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.accepted()) {
+    let (mut latest, mut seen) = (BTreeMap::new(), HashSet::new());
+    let firsts = entries.iter().filter(|entry| entry.accepted() && seen.insert((&entry.key, &entry.body)));
+    for entry in firsts {
         let before = latest.entry(&entry.key).or_insert(entry);
         if before.seq > entry.seq {
-            let seen = |entry: &Entry| (entry.key.clone(), entry.seq, entry.webhook_id.clone(), entry.at);
-            println!("{:?} came after {:?}", seen(entry), seen(before));
+            let event = |entry: &Entry| (entry.key.clone(), entry.seq, entry.webhook_id.clone(), entry.at);
+            println!("{:?} came after {:?}", event(entry), event(before));
         } else {
             *before = entry;
         }
