@@ -130,8 +130,9 @@ pub enum Signal {
     Revoked(Revocation),
 }
 
-/// Deliveries of one partition, by ascending offset. Never empty, and never more than [`Batch::BYTES_MAX`] unless it is a
-/// single delivery.
+/// Deliveries of one partition, in its order. Offsets ascend where the broker numbers the events; where the publisher does, they
+/// ascend within one publisher, and the order of the partition is what counts. Never empty, and never more than
+/// [`Batch::BYTES_MAX`] unless it is a single delivery.
 pub struct Batch {
     /// The partition.
     pub partition: Partition,

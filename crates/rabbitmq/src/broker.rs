@@ -51,7 +51,7 @@ pub(crate) struct Inner {
     pub(crate) line: Arc<Line>,
     publishing: Arc<Link>,
     leases: Arc<dyn Leases>,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     lives: Mutex<Lives>,
 }
 

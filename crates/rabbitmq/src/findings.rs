@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use crossdock_core::{Finding, Group, Topic, chain};
-use futures::StreamExt;
 use lapin::{
-    Connection, Event,
+    BasicProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use crate::{
     RabbitMq, Wanted,
     broker::Inner,
     dial::{Refusal, RefusalKind, dial},
-    link::Trouble,
+    link::{Link, Trouble},
     management::{Definition, QueueState, Rules},
     options::{Login, Management},
     topology::{Desk, Made},
@@ -49,12 +49,15 @@ impl RabbitMq {
             Ok(connection) => connection,
             Err(refusal) => return vec![inner.unreachable(&refusal)],
         };
+        // A connection of its own: a broker that is short of memory stops reading from one that publishes.
+        let link = Link::over(connection, "check", inner.options.clone(), inner.runtime.clone()).await;
         let (servers, vhost) = (inner.options.servers(), &inner.options.vhost);
         let mut findings = vec![Finding::ok("broker", format!("{servers} answers, virtual host `{vhost}`"))];
-        findings.extend(alarm(&connection).await);
-        findings.extend(inner.look(wanted).await.unwrap_or_else(|trouble| vec![inner.unclear(&trouble)]));
-        // Ended in order where the broker listens; dropped otherwise.
-        let _ = timeout(ALARM_MAX, connection.close(200, "OK".into())).await;
+        match inner.look(&link, wanted).await {
+            Ok(found) => findings.extend(found),
+            Err(trouble) => findings.push(inner.unclear(&trouble)),
+        }
+        link.close().await;
         if let Some(management) = &inner.options.management {
             findings.extend(inner.look_at_policies(management, wanted).await);
         }
@@ -63,39 +66,37 @@ impl RabbitMq {
 }
 
 /// Whether the broker takes events. It says so only to those who publish; this event is for nobody.
-async fn alarm(connection: &Connection) -> Option<Finding> {
-    let mut events = std::pin::pin!(connection.events_listener());
+async fn alarm(link: &Arc<Link>, exchange: Option<&str>) -> Result<Option<Finding>, Trouble> {
+    let channel = link.channel().await?;
     let publishing = async {
-        let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let nobody = uuid::Uuid::new_v4().to_string();
-        let options = BasicPublishOptions::default();
-        channel
-            .basic_publish("".into(), nobody.into(), options, b"", lapin::BasicProperties::default())
-            .await?
-            .await
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let nobody = format!("check.{}", uuid::Uuid::new_v4());
+        let exchange = exchange.unwrap_or_default();
+        channel.basic_publish(exchange.into(), nobody.into(), options, b"", properties).await?.await
     };
-    let blocked = async {
-        while let Some(event) = events.next().await {
-            if let Event::ConnectionBlocked(reason) = event {
-                return reason;
-            }
-        }
-        std::future::pending().await
-    };
+    let mut blocked = link.blocked();
     let reason = tokio::select! {
-        reason = blocked => reason,
+        reason = blocked.wait_for(Option::is_some) => match reason {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // The link is there as long as this is.
+            Err(_) => return Ok(None),
+        },
         answered = timeout(ALARM_MAX, publishing) => match answered {
-            Ok(Ok(_)) => return None,
-            Ok(Err(error)) => chain(&error),
+            Ok(Ok(_)) => return Ok(None),
+            // Whether it may publish is another question.
+            Ok(Err(error)) => match Trouble::from(error) {
+                trouble if trouble.code() == Some(403) => return Ok(None),
+                trouble => return Err(trouble),
+            },
             Err(_) => "it confirms nothing".to_owned(),
         },
     };
-    Some(Finding::error(
+    Ok(Some(Finding::error(
         "broker",
         format!("it takes no events: {reason}"),
         "give the machine of the broker memory or disk, or raise vm_memory_high_watermark or lower disk_free_limit",
-    ))
+    )))
 }
 
 impl Inner {
@@ -142,9 +143,9 @@ impl Inner {
         Finding::error("broker", chain(trouble), "look into the log of the broker")
     }
 
-    /// Rights, exchanges, queues.
-    async fn look(&self, wanted: &Wanted) -> Result<Vec<Finding>, Trouble> {
-        let mut desk = Desk::new(self.link.clone());
+    /// Exchanges, queues, alarms, rights.
+    async fn look(&self, link: &Arc<Link>, wanted: &Wanted) -> Result<Vec<Finding>, Trouble> {
+        let mut desk = Desk::new(link.clone());
         let mut findings = Vec::new();
         let mut seen = None;
         for shape in &wanted.topics {
@@ -164,11 +165,16 @@ impl Inner {
                 }
             });
         }
-        findings.extend(self.rights(&mut desk, seen.as_deref()).await?);
         for (group, topics) in &wanted.groups {
             for topic in topics {
                 findings.extend(self.look_at_queues(&mut desk, group, topic).await?);
             }
+        }
+        // At last: a broker that is short of memory answers nothing any more to whoever has published.
+        match alarm(link, seen.as_deref()).await? {
+            Some(finding) => findings.push(finding),
+            // What publishes would wait for the end of the alarm.
+            None => findings.extend(self.rights(&mut desk, seen.as_deref()).await?),
         }
         Ok(findings)
     }

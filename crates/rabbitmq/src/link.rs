@@ -95,6 +95,19 @@ impl Link {
         })
     }
 
+    /// One that begins with a connection that there is already.
+    pub(crate) async fn over(
+        connection: Connection,
+        purpose: &'static str,
+        options: Arc<RabbitOptions>,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        let (link, connection) = (Self::new(purpose, options, runtime), Arc::new(connection));
+        link.found(&connection);
+        link.attempts.lock().await.connection = Some(connection);
+        link
+    }
+
     /// The connection; made anew if it is lost. While the last failure is fresh it is answered instead of another try.
     pub(crate) async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Trouble> {
         let mut attempts = self.attempts.lock().await;
