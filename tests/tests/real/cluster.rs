@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crossdock_sim::{LedgerOptions, Place, Sink, SinkOptions};
 use crossdock_testkit::services::{self, private};
-use crossdock_tests::{Hub, Setup};
+use crossdock_tests::{Database, Hub, Setup};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -28,6 +28,8 @@ pub struct Cluster {
     pub sink: Sink,
     /// The URL of the database.
     pub database: String,
+    /// Drops it with the cluster.
+    _dropped: Database,
 }
 
 /// Servers that this test alone uses, to be stopped and killed.
@@ -88,14 +90,8 @@ impl Cluster {
 
     /// On these servers.
     pub async fn on(postgres: &str, broker: Broker, url: &str, flow: &str) -> Self {
-        let name = format!("real_{}_{:08x}", std::process::id(), rand::random::<u32>());
-        let mut server = PgConnection::connect(postgres).await.expect("Postgres answers");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut server)
-            .await
-            .expect("a database of its own");
-        let (server, _) = postgres.rsplit_once('/').expect("a URL with a database");
-        let database = format!("{server}/{name}");
+        let own = Database::create(postgres, "real").await.expect("a database of its own");
+        let (name, database) = (own.name(), own.url().to_owned());
         let prefix = format!("{name}.");
         // A worker that is killed is missed after the session time-out.
         let carrier = match broker {
@@ -123,7 +119,7 @@ flows:
             url = sink.url()
         );
         let setup = Setup::new(&config).expect("a folder").variable("BROKER", url);
-        let cluster = Self { broker, setup, sink, database };
+        let cluster = Self { broker, setup, sink, database, _dropped: own };
         let made = cluster.setup.command(&["migrate"]).await.expect("it ends");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         cluster

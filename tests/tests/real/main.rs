@@ -6,6 +6,7 @@ mod checker;
 mod cluster;
 
 mod connections;
+mod databases;
 mod delivery;
 mod outages;
 mod plans;

@@ -6,11 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use crossdock_tests::Database;
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
 };
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -30,7 +31,7 @@ pub enum Broker {
 pub struct World {
     pub broker: Broker,
     pub name: String,
-    pub database: String,
+    database: Database,
     /// `host:port` of Kafka.
     pub kafka: String,
     amqp: String,
@@ -40,12 +41,9 @@ pub struct World {
 impl World {
     /// A new database, migrated, and the topic `load` with so many partitions. `rest` is what the configuration says besides.
     pub async fn new(row: &str, broker: Broker, partitions: u32, rest: &str) -> anyhow::Result<Self> {
-        let name = format!("bench_{row}_{}", std::process::id());
         let postgres = variable("CROSSDOCK_TEST_POSTGRES")?;
-        let mut server = PgConnection::connect(&postgres).await.context("failed to reach Postgres")?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut server).await?;
-        let mut database = url::Url::parse(&postgres).context("the address of Postgres")?;
-        database.set_path(&name);
+        let database = Database::create(&postgres, &format!("bench_{row}")).await?;
+        let name = database.name().to_owned();
         let kafka = variable("CROSSDOCK_TEST_KAFKA")?.trim_start_matches("kafka://").to_owned();
         let amqp = variable("CROSSDOCK_TEST_AMQP")?;
         let address = match broker {
@@ -54,12 +52,13 @@ impl World {
         };
         let config = format!(
             "listen: 127.0.0.1:0
-store: {database}
+store: {store}
 broker: {address}
 topics: {{ load: {{ partitions: {partitions} }} }}
-{rest}"
+{rest}",
+            store = database.url()
         );
-        let world = Self { broker, name, database: database.into(), kafka, amqp, config };
+        let world = Self { broker, name, database, kafka, amqp, config };
         world.command(&["migrate"]).await?;
         world.command(&["plan", "--apply"]).await?;
         Ok(world)
@@ -102,7 +101,7 @@ topics: {{ load: {{ partitions: {partitions} }} }}
 
     /// A connection to the database, as an application has it.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
-        let options = PgConnectOptions::from_str(&self.database)?.disable_statement_logging();
+        let options = PgConnectOptions::from_str(self.database.url())?.disable_statement_logging();
         options.connect().await.context("failed to reach the database")
     }
 
