@@ -318,7 +318,7 @@ fn config(options: &KafkaOptions, batch_bytes: usize) -> ClientConfig {
             ),
             // The hash of Java's clients; events without a key are spread.
             ("partitioner", "murmur2_random".to_owned()),
-            ("linger.ms", "5".to_owned()),
+            ("linger.ms", "1".to_owned()),
             ("batch.size", batch_bytes.to_string()),
             ("batch.num.messages", "100000".to_owned()),
             ("queue.buffering.max.kbytes", (64 << 10).to_string()),
