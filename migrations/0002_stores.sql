@@ -41,8 +41,9 @@ CREATE TABLE crossdock.held (
     autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 5000
 );
 ALTER TABLE crossdock.held ALTER COLUMN data SET STORAGE EXTERNAL;
--- A delivery is held once; and the flows that hold an event are found by their places.
-CREATE UNIQUE INDEX held_delivery ON crossdock.held (place, log_offset);
+-- A delivery is held once, and the flows that hold an event are found by their places. A topic that was made anew counts its
+-- offsets from 0 again, so the event belongs to it.
+CREATE UNIQUE INDEX held_delivery ON crossdock.held (place, log_offset, event_hash);
 -- Due heads of a place, earliest first. Events behind a head have no due time and cost no entry.
 CREATE INDEX held_due ON crossdock.held (place, due, id) WHERE due IS NOT NULL;
 -- The events of a key in order, and the held keys of a place without touching the rows.
@@ -96,8 +97,8 @@ CREATE TABLE crossdock.letters (
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05
 );
 CREATE UNIQUE INDEX letters_id ON crossdock.letters (id);
--- A delivery has one dead letter; and the letters of an event are found by their places.
-CREATE UNIQUE INDEX letters_delivery ON crossdock.letters (place, log_offset);
+-- A delivery has one dead letter, and the letters of an event are found by their places; the event belongs to it as in `held`.
+CREATE UNIQUE INDEX letters_delivery ON crossdock.letters (place, log_offset, event_hash);
 CREATE INDEX letters_event ON crossdock.letters (event_hash);
 -- The newest letters of a state over all groups, and of one group.
 CREATE INDEX letters_state ON crossdock.letters (state, failed_at, number);

@@ -27,7 +27,7 @@ pub enum HeldReason {
 pub struct NewHeld {
     /// The flow.
     pub flow: FlowName,
-    /// Where the event stands in the broker. With the flow it is unique among held events.
+    /// Where the event stands in the broker. With the flow and the id of the event it is unique among held events.
     pub position: Position,
     /// The key whose order is kept. Comes back as it was, whatever characters it has.
     pub key: Option<String>,

@@ -27,8 +27,9 @@ pub struct MappedRequest {
 #[derive(Debug, Clone)]
 pub enum Settlement {
     /// Hold these deliveries, in this order: the head of a key and all that is queued behind it, or one more event for
-    /// a key that is held already. A delivery that is held already (same flow and position) is left as it is; an item of a
-    /// replay is held only by a row that carries its ticket.
+    /// a key that is held already. A delivery that is held already (same flow, position and id of the event) is left as it is:
+    /// a topic that was made anew gives positions a second time, to other events. An item of a replay is held only by a
+    /// row that carries its ticket.
     Hold(Vec<NewHeld>),
     /// A held head failed again: keep it, with one more attempt, until `due`.
     Again {
@@ -52,8 +53,8 @@ pub enum Settlement {
         /// open.
         replay: Option<ReplayTicket>,
     },
-    /// It will not be tried again by itself. Unique by (flow, position). Where a letter is there already, its id stays and
-    /// attempts that it does not have are added; if a replay failed, it is open again and says what it died of now. The
+    /// It will not be tried again by itself. Unique by (flow, position, id of the event). Where a letter is there already, its
+    /// id stays and attempts that it does not have are added; if a replay failed, it is open again and says what it died of now. The
     /// store counts replays by itself.
     DeadLetter {
         /// The letter.

@@ -131,6 +131,7 @@ impl<const TIGHT: bool> HasOutbox for Store<TIGHT> {
 
 impl<const TIGHT: bool> HasStore for Store<TIGHT> {
     const SHARES_RATES: bool = false;
+    const OUTLIVES_ITS_BROKER: bool = false;
 
     fn settlements(&self) -> Arc<dyn Settlements> {
         Arc::new(self.store.clone())

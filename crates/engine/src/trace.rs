@@ -124,8 +124,10 @@ impl Hub {
         let mut views = Vec::new();
         for flow in self.flows.iter().filter(|flow| flow.plan.topics.contains(&logged.topic)) {
             let name = flow.plan.name.clone();
-            let held = held.iter().find(|row| row.held.flow == name);
-            let dead = dead.iter().find(|letter| letter.flow == name);
+            // A topic that was made anew gives a position a second time.
+            let id = &logged.event.id;
+            let held = held.iter().find(|row| row.held.flow == name && row.held.event.id == *id);
+            let dead = dead.iter().find(|letter| letter.flow == name && letter.event == *id);
             views.push(match (held, dead) {
                 (Some(row), dead) => DeliveryView::held(name, row, dead),
                 (None, Some(letter)) => DeliveryView::dead(name, letter),

@@ -44,6 +44,7 @@ impl Subject for Store {
 
 impl HasStore for Store {
     const SHARES_RATES: bool = true;
+    const OUTLIVES_ITS_BROKER: bool = true;
 
     fn settlements(&self) -> Arc<dyn Settlements> {
         Arc::new(self.postgres.clone())

@@ -198,6 +198,26 @@ pub async fn a_delivery_is_held_once<S: HasStore>() {
     assert!(hold(&subject, vec![first]).await[0].new, "it was gone");
 }
 
+/// A topic that was made anew counts from 0 again: another event at a position that is held is held too, behind what is there.
+pub async fn another_event_at_a_position_is_another_delivery<S: HasStore>() {
+    if !S::OUTLIVES_ITS_BROKER {
+        return;
+    }
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let other =
+        |offset| NewHeld { event: Arc::new(whole_event(&format!("other{offset}"))), ..held(offset, "k") };
+    let ids = hold_new(&subject, vec![head(1, "k", now(&setup)), held(2, "k")]).await;
+    let placed = hold(&subject, vec![other(1), held(2, "k"), other(2)]).await;
+    assert_eq!(placed.iter().map(|placed| placed.new).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(hold(&subject, vec![other(1)]).await, [Placed { id: placed[0].id, new: false }], "once each");
+    let rows = behind(&subject, "k", 0).await;
+    let events: Vec<_> = rows.iter().map(|row| row.held.event.id.as_str()).collect();
+    assert_eq!(events, ["e1", "e2", "other1", "other2"]);
+    settle(&subject, vec![delivered(ids[0]), Settlement::Hold(vec![other(1), held(1, "k")])]).await;
+    assert_eq!(offsets(&behind(&subject, "k", 0).await), [2, 1, 2, 1], "what went was the first one");
+}
+
 /// A head that fails again keeps its id and its place, with what was tried and when it is due.
 pub async fn a_head_that_fails_again_waits_again<S: HasStore>() {
     let setup = setup();

@@ -147,6 +147,28 @@ pub async fn a_delivery_that_dies_again_adds_its_attempts<S: HasStore>() {
     assert_eq!(count(&subject, Selection::default()).await, 0);
 }
 
+/// A topic that was made anew counts from 0 again: another event that dies at a position has a letter of its own, with its own
+/// payload, whatever became of the one that is there.
+pub async fn another_event_at_a_position_has_its_own_letter<S: HasStore>() {
+    if !S::OUTLIVES_ITS_BROKER {
+        return;
+    }
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let at = now(&setup);
+    let first = letter(1, 422, at);
+    bury(&subject, [first.clone()]).await;
+    subject.dead_letters().discard(&Selection::default(), &act()).await.expect("it is discarded");
+    let other = DeadLetter { event: Arc::new(whole_event("other")), ..letter(1, 422, at + SECOND) };
+    for _ in 0..2 {
+        bury(&subject, [other.clone(), first.clone()]).await;
+        assert_eq!(get(&subject, &other.id).await, other);
+        let kept = get(&subject, &first.id).await;
+        assert_eq!((kept.state, kept.attempts), (LetterState::Discarded, first.attempts.clone()));
+        assert_eq!(count(&subject, Selection::default()).await, 1, "one is open");
+    }
+}
+
 /// The held row goes in the settlement that writes the letter; a letter of another flow for the same event is another one.
 pub async fn a_letter_takes_the_place_of_its_held_row<S: HasStore>() {
     let setup = setup();

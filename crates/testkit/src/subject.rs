@@ -80,6 +80,9 @@ pub trait HasOutbox: Subject {
 pub trait HasStore: Subject {
     /// Whether workers that share the store share the rate of a replay too. A store of one process leaves it to the worker.
     const SHARES_RATES: bool;
+    /// Whether positions may be given a second time, to other events: the broker is another server, whose topics may be made
+    /// anew. Not where events and deliveries are in one file.
+    const OUTLIVES_ITS_BROKER: bool;
 
     /// Where deliveries are settled.
     fn settlements(&self) -> Arc<dyn Settlements>;

@@ -100,6 +100,7 @@ suite! { $
         events_of_a_key_come_in_order
         an_id_is_never_used_again
         a_delivery_is_held_once
+        another_event_at_a_position_is_another_delivery
         a_head_that_fails_again_waits_again
         what_is_finished_leaves
         settlements_of_a_call_follow_each_other
@@ -117,6 +118,7 @@ suite! { $
         a_letter_is_kept_whole
         a_letter_is_written_once
         a_delivery_that_dies_again_adds_its_attempts
+        another_event_at_a_position_has_its_own_letter
         a_letter_takes_the_place_of_its_held_row
         a_group_counts_its_letters
         burying_at_once_counts_each_letter_once

@@ -68,6 +68,7 @@ impl<B: Breaks> HasOutbox for Broken<B> {
 
 impl<B: Breaks> HasStore for Broken<B> {
     const SHARES_RATES: bool = true;
+    const OUTLIVES_ITS_BROKER: bool = true;
 
     fn settlements(&self) -> Arc<dyn Settlements> {
         self.memory.settlements()
@@ -142,6 +143,8 @@ caught! {
     an_epoch_kept: EpochKept by leases::a_lease_that_is_not_renewed_goes_to_another;
     a_lease_released_by_others: ReleasesForOthers by leases::a_lease_that_is_let_go_is_free;
     a_delivery_held_twice: HeldTwice by held::a_delivery_is_held_once;
+    an_event_taken_for_another: PositionAlone by held::another_event_at_a_position_is_another_delivery;
+    a_letter_taken_for_another: PositionAlone by letters::another_event_at_a_position_has_its_own_letter;
     attempts_doubled: AttemptsDoubled by letters::a_letter_is_written_once;
     a_letter_counted_twice: LetterWrittenTwice by letters::burying_at_once_counts_each_letter_once;
     an_item_settled_twice: ItemSettledTwice by replays::a_delivered_item_counts_once;

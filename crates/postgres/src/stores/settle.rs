@@ -11,13 +11,23 @@ use std::{
 };
 
 use async_trait::async_trait;
-use crossdock_core::{Owner, Settled, Settlement, Settlements, StoreError, failpoint};
+use crossdock_core::{
+    Event, Owner, Position, Settled, Settlement, Settlements, StoreError, failpoint, hash_key,
+};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use crate::{Failure, Postgres};
 
 use super::places::{Name, Place, partition_of};
+
+/// A delivery: a place, an offset in it, and the hash of the event's id, since a topic that was made anew gives offsets a second
+/// time.
+type Delivery = (Place, i64, i64);
+
+fn delivery(place: Place, position: &Position, event: &Event) -> Delivery {
+    (place, position.offset as i64, hash_key(&event.id) as i64)
+}
 
 /// What is to be settled. Shared, since a transaction may be done again.
 struct Batch {

@@ -47,6 +47,8 @@ pub enum Defect {
     AdoptHealsNothing,
     /// A delivery that is held already is held a second time.
     HeldTwice,
+    /// Another event at a position that was given a second time is taken for the one that is there.
+    PositionAlone,
     /// A dead letter that is written again doubles its attempts.
     AttemptsDoubled,
     /// A dead letter is counted each time that it is written.
@@ -290,6 +292,7 @@ impl HasOutbox for Memory {
 
 impl HasStore for Memory {
     const SHARES_RATES: bool = true;
+    const OUTLIVES_ITS_BROKER: bool = true;
 
     fn settlements(&self) -> Arc<dyn crossdock_core::Settlements> {
         Arc::new(self.clone())

@@ -86,7 +86,10 @@ impl Memory {
     }
 
     fn hold(&self, state: &mut State, row: NewHeld) -> Placed {
-        let same = |held: &NewHeld| held.flow == row.flow && held.position == row.position;
+        let same = |held: &NewHeld| {
+            let is_there = held.flow == row.flow && held.position == row.position;
+            is_there && (held.event.id == row.event.id || self.has(Defect::PositionAlone))
+        };
         let known = state.held.iter().find(|(_, held)| same(held)).map(|(id, _)| *id);
         if let Some(id) = known.filter(|_| !self.has(Defect::HeldTwice)) {
             return Placed { id, new: false };
@@ -99,7 +102,10 @@ impl Memory {
     }
 
     fn bury(&self, state: &mut State, letter: &DeadLetter, ticket: Option<&ReplayTicket>, now: Timestamp) {
-        let same = |other: &&mut DeadLetter| other.flow == letter.flow && other.position == letter.position;
+        let same = |other: &&mut DeadLetter| {
+            let is_there = other.flow == letter.flow && other.position == letter.position;
+            is_there && (other.event.id == letter.event.id || self.has(Defect::PositionAlone))
+        };
         let Some(found) =
             state.letters.values_mut().find(same).filter(|_| !self.has(Defect::LetterWrittenTwice))
         else {

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use crossdock_core::{HeldId, NewHeld, Placed, ReplayTicket, Settled, Settlement, StoreError, hash_key};
+use crossdock_core::{HeldId, NewHeld, Placed, ReplayTicket, Settled, Settlement, StoreError};
 use sqlx::{PgConnection, postgres::PgRow};
 
 use crate::{
@@ -17,10 +17,7 @@ use crate::{
     },
 };
 
-use super::Batch;
-
-/// A delivery: a place and an offset in it.
-type Delivery = (Place, i64);
+use super::{Batch, Delivery, delivery};
 
 /// Does it, and answers for each settlement.
 pub(super) async fn settle(connection: &mut PgConnection, batch: &Batch) -> Result<Vec<Settled>, Failure> {
@@ -47,7 +44,7 @@ pub(super) async fn settle(connection: &mut PgConnection, batch: &Batch) -> Resu
 impl Batch {
     fn delivery(&self, row: &NewHeld) -> Delivery {
         let place = self.places[&(row.flow.clone(), partition_of(&row.position))];
-        (place, row.position.offset as i64)
+        delivery(place, &row.position, &row.event)
     }
 }
 
@@ -71,13 +68,15 @@ async fn remove(connection: &mut PgConnection, batch: &Batch) -> Result<HashMap<
         return Ok(HashMap::new());
     }
     let ids: Vec<HeldId> = by.keys().copied().collect();
-    let rows = sqlx::query("DELETE FROM crossdock.held WHERE id = ANY ($1) RETURNING id, place, log_offset")
-        .bind(ids)
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(
+        "DELETE FROM crossdock.held WHERE id = ANY ($1) RETURNING id, place, log_offset, event_hash",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
     let gone = |row: &PgRow| {
         let id = row.at(0)?;
-        Ok(((row.at(1)?, row.at(2)?), Gone { id, by: by[&id] }))
+        Ok(((row.at(1)?, row.at(2)?, row.at(3)?), Gone { id, by: by[&id] }))
     };
     rows.iter().map(gone).collect()
 }
@@ -153,7 +152,7 @@ async fn add(connection: &mut PgConnection, rows: &[(Delivery, &NewHeld)]) -> Re
     let added = insert(connection, rows).await?;
     let mut placed = HashMap::with_capacity(rows.len());
     for row in &added {
-        placed.insert((row.at(0)?, row.at(1)?), Placed { id: row.at(2)?, new: true });
+        placed.insert((row.at(0)?, row.at(1)?, row.at(2)?), Placed { id: row.at(3)?, new: true });
     }
     if placed.len() < rows.len() {
         let there = rows.iter().map(|(delivery, _)| *delivery);
@@ -185,12 +184,12 @@ async fn insert(
               WITH ORDINALITY AS n (place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter,
                                     attempts, event, data, nth)
          ORDER BY nth
-         ON CONFLICT (place, log_offset) DO NOTHING RETURNING place, log_offset, id",
+         ON CONFLICT (place, log_offset, event_hash) DO NOTHING RETURNING place, log_offset, event_hash, id",
     )
-    .bind(rows.iter().map(|((place, _), _)| *place).collect::<Vec<_>>())
-    .bind(rows.iter().map(|((_, offset), _)| *offset).collect::<Vec<_>>())
+    .bind(rows.iter().map(|((place, ..), _)| *place).collect::<Vec<_>>())
+    .bind(rows.iter().map(|((_, offset, _), _)| *offset).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, row)| row.key_hash as i64).collect::<Vec<_>>())
-    .bind(rows.iter().map(|(_, row)| hash_key(&row.event.id) as i64).collect::<Vec<_>>())
+    .bind(rows.iter().map(|((.., event), _)| *event).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, row)| row.due.map(at)).collect::<Vec<Option<At>>>())
     .bind(rows.iter().map(|(_, row)| row.first_tried_at.map(at)).collect::<Vec<Option<At>>>())
     .bind(rows.iter().map(|(_, row)| row.replay.as_ref().map(|ticket| ticket.item as i64)).collect::<Vec<_>>())
@@ -210,15 +209,18 @@ async fn find(
     connection: &mut PgConnection,
     deliveries: Vec<Delivery>,
 ) -> Result<HashMap<Delivery, Placed>, Failure> {
-    let (places, offsets): (Vec<Place>, Vec<i64>) = deliveries.into_iter().unzip();
+    let (places, offsets, events): (Vec<Place>, Vec<i64>, Vec<i64>) = deliveries.into_iter().collect();
     let rows = sqlx::query(
-        "SELECT h.place, h.log_offset, h.id FROM unnest($1::integer[], $2::bigint[]) AS n (place, log_offset)
-         JOIN crossdock.held h USING (place, log_offset)",
+        "SELECT h.place, h.log_offset, h.event_hash, h.id
+         FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS n (place, log_offset, event_hash)
+         JOIN crossdock.held h USING (place, log_offset, event_hash)",
     )
     .bind(places)
     .bind(offsets)
+    .bind(events)
     .fetch_all(connection)
     .await?;
-    let placed = |row: &PgRow| Ok(((row.at(0)?, row.at(1)?), Placed { id: row.at(2)?, new: false }));
+    let placed =
+        |row: &PgRow| Ok(((row.at(0)?, row.at(1)?, row.at(2)?), Placed { id: row.at(3)?, new: false }));
     Ok(rows.iter().map(placed).collect::<Result<_, StoreError>>()?)
 }

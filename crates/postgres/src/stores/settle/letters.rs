@@ -21,16 +21,13 @@ use crate::{
 };
 
 use super::{
-    Batch,
+    Batch, Delivery, delivery,
     groups::{Group, Groups},
     items::Items,
 };
 
 /// The number of a letter.
 pub(in crate::stores) type LetterNumber = i64;
-
-/// A delivery: a place and an offset in it.
-type Delivery = (Place, i64);
 
 /// A letter, as it is known in the course of a batch.
 struct Slot {
@@ -75,7 +72,7 @@ impl Batch {
     fn buried(&self) -> impl Iterator<Item = Delivery> {
         self.settlements.iter().filter_map(|settlement| match settlement {
             Settlement::DeadLetter { letter, .. } => {
-                Some((self.place(letter), letter.position.offset as i64))
+                Some(delivery(self.place(letter), &letter.position, &letter.event))
             }
             _ => None,
         })
@@ -95,25 +92,26 @@ pub(super) async fn load(
     if buried.is_empty() && numbers.is_empty() {
         return Ok(letters);
     }
-    let (places, offsets): (Vec<Place>, Vec<i64>) = buried.iter().copied().unzip();
+    let (places, offsets, events): (Vec<Place>, Vec<i64>, Vec<i64>) = buried.iter().copied().collect();
     // By the primary key and by `letters_delivery`.
     let rows = sqlx::query(
         "WITH chosen AS MATERIALIZED (
              SELECT unnest($1::bigint[]) AS number UNION
-             SELECT l.number FROM unnest($2::integer[], $3::bigint[]) AS n (place, log_offset)
-             JOIN crossdock.letters l USING (place, log_offset)
+             SELECT l.number FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS n (place, log_offset, event_hash)
+             JOIN crossdock.letters l USING (place, log_offset, event_hash)
          )
-         SELECT number, place, log_offset, state, failure_group, settled_at FROM crossdock.letters
+         SELECT number, place, log_offset, event_hash, state, failure_group, settled_at FROM crossdock.letters
          WHERE number = ANY (ARRAY (SELECT number FROM chosen)) ORDER BY number FOR NO KEY UPDATE",
     )
     .bind(numbers)
     .bind(places)
     .bind(offsets)
+    .bind(events)
     .fetch_all(&mut *connection)
     .await?;
     let mut again = Vec::new();
     for row in &rows {
-        let (number, delivery) = (row.at(0)?, (row.at(1)?, row.at(2)?));
+        let (number, delivery) = (row.at(0)?, (row.at(1)?, row.at(2)?, row.at(3)?));
         if buried.contains(&delivery) {
             again.push(number);
         }
@@ -122,9 +120,9 @@ pub(super) async fn load(
         letters.slots.push(Slot {
             number: Some(number),
             delivery,
-            state: letter::state_of(row.at(3)?),
-            group: Group::Number(row.at(4)?),
-            settled_at: row.moment_or_none(5)?,
+            state: letter::state_of(row.at(4)?),
+            group: Group::Number(row.at(5)?),
+            settled_at: row.moment_or_none(6)?,
             replays: 0,
             attempts: None,
             origin: None,
@@ -170,7 +168,7 @@ impl Letters {
     /// A delivery died. The same one again adds the attempts that are new; if its replay failed, it is open again with what
     /// failed it now.
     pub(super) fn bury(&mut self, place: Place, letter: &Arc<DeadLetter>, failed: bool) {
-        let delivery = (place, letter.position.offset as i64);
+        let delivery = delivery(place, &letter.position, &letter.event);
         let Some(slot) = self.by_delivery.get(&delivery).map(|slot| &mut self.slots[*slot]) else {
             return self.add(delivery, letter);
         };

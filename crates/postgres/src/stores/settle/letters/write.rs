@@ -1,6 +1,6 @@
 //! The statements that write letters: one for each table, whatever the number of letters.
 
-use crossdock_core::{DeadLetter, hash_key};
+use crossdock_core::DeadLetter;
 use sqlx::PgConnection;
 
 use crate::stores::{
@@ -51,7 +51,7 @@ async fn insert_rows(
     .bind(numbers)
     .bind(new.iter().map(group).collect::<Vec<_>>())
     .bind(new.iter().map(|slot| slot.delivery.1).collect::<Vec<_>>())
-    .bind(new.iter().map(|slot| hash_key(&slot.origin().event.id) as i64).collect::<Vec<_>>())
+    .bind(new.iter().map(|slot| slot.delivery.2).collect::<Vec<_>>())
     .bind(new.iter().map(|slot| at(slot.content().failed_at)).collect::<Vec<At>>())
     .bind(new.iter().map(|slot| slot.settled_at.map(at)).collect::<Vec<Option<At>>>())
     .bind(new.iter().map(|slot| slot.delivery.0).collect::<Vec<_>>())
