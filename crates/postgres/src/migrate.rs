@@ -37,7 +37,7 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 const LOCK: i64 = 0x6372_6f73_7364_6f63;
 
 const PREPARE: &str = "
-    CREATE TABLE IF NOT EXISTS crossdock.migrations (
+    CREATE TABLE crossdock.migrations (
         number integer PRIMARY KEY,
         name text NOT NULL,
         checksum text NOT NULL,
@@ -114,8 +114,10 @@ impl Postgres {
         let options = self.options();
         let facts = check::connect(options).await.map_err(refused)?;
         facts.usable().and(facts.may_migrate(options)).map_err(refused)?;
+        let name = format!("{}/migrate", options.application_name);
+        // The wait for another worker that migrates has no other limit.
         let connect =
-            options.connect.clone().options([("statement_timeout", "10min"), ("lock_timeout", "10s")]);
+            options.connect.clone().application_name(&name).options([("statement_timeout", "10min")]);
         let work = async {
             let mut connection = PgConnection::connect_with(&connect).await.map_err(away)?;
             let done = migrate(&mut connection).await;
@@ -130,15 +132,9 @@ impl Postgres {
 async fn migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
     // Held until the connection ends. Only its holder makes the schema, or tables in it.
     sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *connection).await.map_err(away)?;
-    // `CREATE SCHEMA IF NOT EXISTS` asks for the right to make one, also where it is there.
-    let there: bool = sqlx::query_scalar("SELECT to_regnamespace('crossdock') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(away)?;
-    if !there {
-        raw_sql("CREATE SCHEMA crossdock").execute(&mut *connection).await.map_err(away)?;
-    }
-    raw_sql(PREPARE).execute(&mut *connection).await.map_err(away)?;
+    // From here on no statement waits for whoever uses the tables.
+    raw_sql("SET lock_timeout = '10s'").execute(&mut *connection).await.map_err(away)?;
+    prepare(connection).await.map_err(away)?;
     let ran = ran(connection).await.map_err(away)?;
     check_ran(&ran)?;
     let mut done = Vec::new();
@@ -152,6 +148,20 @@ async fn migrate(connection: &mut PgConnection) -> Result<Migrated, MigrateError
         done.push((migration.number, migration.name));
     }
     Ok(Migrated { schema: NEWEST, ran: done })
+}
+
+/// Asks what is there: `IF NOT EXISTS` wants the right to make a schema also where there is one, and is told of in the log.
+async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let there =
+        "SELECT to_regnamespace('crossdock') IS NOT NULL, to_regclass('crossdock.migrations') IS NOT NULL";
+    let there = sqlx::query(there).fetch_one(&mut *connection).await?;
+    if !there.try_get::<bool, _>(0)? {
+        raw_sql("CREATE SCHEMA crossdock").execute(&mut *connection).await?;
+    }
+    if !there.try_get::<bool, _>(1)? {
+        raw_sql(PREPARE).execute(connection).await?;
+    }
+    Ok(())
 }
 
 async fn run(connection: &mut PgConnection, migration: &Migration) -> Result<(), sqlx::Error> {

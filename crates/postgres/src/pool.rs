@@ -189,6 +189,8 @@ fn pool(connections: u32, connect: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_MAX)
+        // Whoever waits for long is told by an error, and the log by whoever gets it.
+        .acquire_slow_threshold(ACQUIRE_MAX)
         .idle_timeout(Duration::from_secs(5 * 60))
         .max_lifetime(LIFETIME_MAX)
         .test_before_acquire(false)
