@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crossdock_core::{Broker, Delivery, Finding, PublishError, Severity};
 use crossdock_kafka::{Kafka, KafkaOptions, TopicShape};
+use crossdock_testkit::services::private::Authority;
 use house::{
     House, event, events, flow, ids, ids_of, publish,
-    secured::{Authority, Secured, token_endpoint},
+    secured::{Secured, token_endpoint},
     take, topic,
 };
 use tokio::sync::OnceCell;

@@ -1,6 +1,6 @@
 //! What a look at the server tells: whether it can be used, and what somebody should change.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use jiff::Timestamp;
 use sqlx::{Connection, PgConnection, Row};
@@ -51,6 +51,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The oldest version: multiranges are from 14.
 const VERSION_MIN: i32 = 14;
 
+/// What to do where TLS does not come about.
+const TLS: &str = "check `sslmode` and `tls.ca`: an authority in it must have signed the server's certificate, for the host \
+                   that `store` names; and `tls.certificate`, if the server asks for one";
+
 /// Connects once, without a pool, and asks the server about itself.
 pub(crate) async fn connect(options: &PostgresOptions) -> Result<Facts, Obstacle> {
     let (facts, connection) = connected(options).await?;
@@ -60,11 +64,23 @@ pub(crate) async fn connect(options: &PostgresOptions) -> Result<Facts, Obstacle
 
 /// The same, with the connection for more questions.
 pub(crate) async fn connected(options: &PostgresOptions) -> Result<(Facts, PgConnection), Obstacle> {
+    readable(options).await?;
     let obstacle = |error: sqlx::Error| obstacle(options, &error);
     let connect = options.connect.clone().application_name(&format!("{}/check", options.application_name));
     let mut connection = within(CONNECT_MAX, PgConnection::connect_with(&connect)).await.map_err(obstacle)?;
     let facts = within(CONNECT_MAX, facts(&mut connection)).await.map_err(obstacle)?;
     Ok((facts, connection))
+}
+
+/// Whether the files that the options name can be read.
+async fn readable(options: &PostgresOptions) -> Result<(), Obstacle> {
+    for (option, file) in &options.files {
+        if let Err(error) = tokio::fs::read(file).await {
+            let why = format!("the file of `{option}`, {}, cannot be read: {error}", file.display());
+            return Err(Obstacle::new(why, "name a file that the hub may read, or give its PEM text"));
+        }
+    }
+    Ok(())
 }
 
 const FACTS: &str = "
@@ -169,7 +185,9 @@ fn obstacle(options: &PostgresOptions, error: &sqlx::Error) -> Obstacle {
         Some("57P03") => Obstacle::passing(why, "wait until the server has started"),
         Some(_) => Obstacle::new(why, "see the message of the server"),
         None => match error {
-            sqlx::Error::Tls(_) => Obstacle::new(why, "check `sslmode` and the certificates (`tls.ca`)"),
+            sqlx::Error::Tls(_) => Obstacle::new(why, TLS),
+            // What the other side showed or said in the handshake is not believed, or the other side does not believe us.
+            sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => Obstacle::new(why, TLS),
             sqlx::Error::Configuration(_) => Obstacle::new(why, "check the options of `store`"),
             _ => Obstacle::passing(
                 why,

@@ -2,11 +2,11 @@
 
 mod parse;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use crossdock_core::{Clock, SystemClock, Topic};
 pub use parse::OptionError;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 
 use crate::outbox::Reading;
 
@@ -14,6 +14,8 @@ use crate::outbox::Reading;
 #[derive(Clone)]
 pub struct PostgresOptions {
     pub(crate) connect: PgConnectOptions,
+    /// The files that options name, each with its option.
+    pub(crate) files: Vec<(&'static str, PathBuf)>,
     /// How the hub names itself to the server, before `/` and what a connection is for. Default `crossdock`.
     pub application_name: String,
     /// The most connections for deliveries. Default 8.
@@ -62,8 +64,8 @@ impl PostgresOptions {
     /// | `pool`, `admin_pool` | the most connections: `8` |
     /// | `call_timeout` | a duration: `10s` |
     /// | `application_name` | how the hub names itself |
-    /// | `sslmode` | `disable`, `prefer`, `require`, `verify-ca`, `verify-full` |
-    /// | `tls.ca`, `tls.certificate`, `tls.key` | files, or PEM text |
+    /// | `sslmode` | `disable`, `prefer`, `require`, `verify-ca`, `verify-full`; only the last two look at the server's certificate |
+    /// | `tls.ca`, `tls.certificate`, `tls.key` | files, or PEM text; with `tls.ca` alone the mode is `verify-full` |
     /// | `source` | the CloudEvents source of rows that name none |
     /// | `waiting_events_max` | events that may wait for the relay before no more come in |
     pub fn parse<'o>(
@@ -90,7 +92,9 @@ impl PostgresOptions {
 
     fn new(connect: PgConnectOptions) -> Self {
         let mut options = Self {
-            connect,
+            // Statements are told of in the words of whoever asks.
+            connect: connect.disable_statement_logging(),
+            files: Vec::new(),
             application_name: "crossdock".to_owned(),
             pool: 8,
             admin_pool: 4,

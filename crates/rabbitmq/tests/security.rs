@@ -6,54 +6,9 @@ use std::time::Duration;
 
 use crossdock_core::Severity;
 use crossdock_rabbitmq::{RabbitOptions, Wanted};
-use crossdock_testkit::services::private::{RabbitMq, free_port};
+use crossdock_testkit::services::private::{Authority, RabbitMq, free_port};
 use house::{House, Reader, events, publish};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
-};
 use tempfile::TempDir;
-
-/// An authority with a certificate of its own.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-/// A certificate with its key, in PEM.
-struct Signed {
-    certificate: String,
-    key: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name = named(name);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Signs for the loopback, or for a client of that name.
-    fn sign(&self, name: &str) -> Signed {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
-        params.distinguished_name = named(name);
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        Signed { certificate, key: key.serialize_pem() }
-    }
-}
-
-fn named(name: &str) -> DistinguishedName {
-    let mut names = DistinguishedName::new();
-    names.push(DnType::CommonName, name);
-    names
-}
 
 /// A broker with TLS that believes the certificates of its authority.
 struct Secured {

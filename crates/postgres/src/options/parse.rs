@@ -1,6 +1,6 @@
 //! Reading an address and options.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -67,9 +67,13 @@ pub(super) fn parse<'o>(
         }
     };
     let mut parsed = PostgresOptions::new(connect);
-    let in_address = in_address.iter().filter_map(|(name, value)| set(&mut parsed, name, value).err());
-    problems.extend(in_address);
-    problems.extend(options.into_iter().filter_map(|(name, value)| set(&mut parsed, name, value).err()));
+    let mut given: Vec<(&str, &str)> = Vec::new();
+    given.extend(in_address.iter().map(|(name, value)| (*name, value.as_str())));
+    for (name, value) in options {
+        given.push((name, value));
+    }
+    problems.extend(given.iter().filter_map(|(name, value)| set(&mut parsed, name, value).err()));
+    problems.extend(tls(&mut parsed, &given));
     if problems.is_empty() { Ok(parsed) } else { Err(problems) }
 }
 
@@ -124,8 +128,6 @@ fn decoded(value: &str) -> Result<String, OptionError> {
 }
 
 fn set(parsed: &mut PostgresOptions, name: &str, value: &str) -> Result<(), OptionError> {
-    let connect = |parsed: &PostgresOptions| parsed.connect.clone();
-    let pem = value.contains("-----BEGIN");
     match name {
         "pool" => parsed.pool = number(name, value, 1, 1_000)?,
         "admin_pool" => parsed.admin_pool = number(name, value, 1, 1_000)?,
@@ -134,23 +136,61 @@ fn set(parsed: &mut PostgresOptions, name: &str, value: &str) -> Result<(), Opti
         "source" => parsed.source = text(name, value, 1024)?,
         "waiting_events_max" => parsed.waiting_events_max = number(name, value, 1, u64::MAX)?,
         "sslmode" => {
-            let mode: PgSslMode = value.parse().map_err(|_| {
+            // `allow` would be taken for `disable`.
+            let mode: Option<PgSslMode> = value.parse().ok().filter(|_| value != "allow");
+            let refused = || {
                 OptionError::new(name, format!("`{name}` is not {SSL_MODES}"), "write `sslmode: verify-full`")
-            })?;
-            parsed.connect = connect(parsed).ssl_mode(mode);
+            };
+            parsed.connect = parsed.connect.clone().ssl_mode(mode.ok_or_else(refused)?);
         }
-        "tls.ca" if pem => parsed.connect = connect(parsed).ssl_root_cert_from_pem(value.as_bytes().to_vec()),
-        "tls.ca" => parsed.connect = connect(parsed).ssl_root_cert(value),
-        "tls.certificate" if pem => parsed.connect = connect(parsed).ssl_client_cert_from_pem(value),
-        "tls.certificate" => parsed.connect = connect(parsed).ssl_client_cert(value),
-        "tls.key" if pem => parsed.connect = connect(parsed).ssl_client_key_from_pem(value),
-        "tls.key" => parsed.connect = connect(parsed).ssl_client_key(value),
+        "tls.ca" | "tls.certificate" | "tls.key" => file_or_pem(parsed, name, value),
         _ => {
             let problem = format!("there is no option `{name}` of Postgres");
             return Err(OptionError::new(name, problem, known(name)));
         }
     }
     Ok(())
+}
+
+fn file_or_pem(parsed: &mut PostgresOptions, name: &str, value: &str) {
+    let Some(name) = OWN.into_iter().find(|own| *own == name) else { return };
+    let (connect, pem) = (parsed.connect.clone(), value.contains("-----BEGIN"));
+    if !pem {
+        parsed.files.push((name, PathBuf::from(value)));
+    }
+    parsed.connect = match (name, pem) {
+        ("tls.ca", true) => connect.ssl_root_cert_from_pem(value.as_bytes().to_vec()),
+        ("tls.ca", false) => connect.ssl_root_cert(value),
+        ("tls.certificate", true) => connect.ssl_client_cert_from_pem(value),
+        ("tls.certificate", false) => connect.ssl_client_cert(value),
+        (_, true) => connect.ssl_client_key_from_pem(value),
+        (_, false) => connect.ssl_client_key(value),
+    };
+}
+
+/// What options of TLS mean together. An authority that nobody asks would be false safety: with one the server's certificate
+/// is looked at.
+fn tls(parsed: &mut PostgresOptions, given: &[(&str, &str)]) -> Vec<OptionError> {
+    let is_given = |name: &str| given.iter().any(|(given, _)| *given == name);
+    let mut problems = Vec::new();
+    if is_given("tls.ca") && !is_given("sslmode") {
+        parsed.connect = parsed.connect.clone().ssl_mode(PgSslMode::VerifyFull);
+    }
+    let looks = matches!(parsed.connect.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    if is_given("tls.ca") && !looks {
+        let problem = "`tls.ca` is not looked at in this `sslmode`";
+        problems.push(OptionError::new("tls.ca", problem, "write `sslmode: verify-full`"));
+    }
+    for (one, other) in [("tls.certificate", "tls.key"), ("tls.key", "tls.certificate")] {
+        if is_given(one) && !is_given(other) {
+            problems.push(OptionError::new(
+                one,
+                format!("`{one}` needs `{other}`"),
+                format!("add `{other}`"),
+            ));
+        }
+    }
+    problems
 }
 
 /// The option that was probably meant, or all of them.
@@ -225,6 +265,25 @@ mod tests {
         assert!(
             told[4].starts_with("there is no option `poool` of Postgres: did you mean `pool`?"),
             "{told:?}"
+        );
+    }
+
+    #[test]
+    fn an_authority_is_asked_or_refused() {
+        let mode = |options: &[(&str, &str)]| {
+            let parsed = PostgresOptions::parse("postgres://hub@db/shop", options.iter().copied());
+            parsed.expect("they are right").connect.get_ssl_mode()
+        };
+        assert!(matches!(mode(&[("tls.ca", "/ca.pem")]), PgSslMode::VerifyFull));
+        assert!(matches!(mode(&[("sslmode", "verify-ca"), ("tls.ca", "/ca.pem")]), PgSslMode::VerifyCa));
+        let told = problems("postgres://hub@db/shop?sslmode=require&sslrootcert=/ca.pem", &[]);
+        assert_eq!(told, ["`tls.ca` is not looked at in this `sslmode`: write `sslmode: verify-full`"]);
+        let told = problems("postgres://hub@db/shop", &[("tls.certificate", "/hub.pem")]);
+        assert_eq!(told, ["`tls.certificate` needs `tls.key`: add `tls.key`"]);
+        assert_eq!(
+            problems("postgres://hub@db/shop", &[("sslmode", "allow")]).len(),
+            1,
+            "it is none of ours"
         );
     }
 

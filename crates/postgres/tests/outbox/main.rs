@@ -14,5 +14,6 @@ mod load;
 mod proxy;
 mod reading;
 mod schema;
+mod security;
 mod trial;
 mod upkeep;

@@ -17,12 +17,14 @@ use std::net::TcpListener;
 
 use rand::RngExt;
 
+mod authority;
 mod kafka;
 mod postgres;
 mod program;
 mod rabbitmq;
 mod server;
 
+pub use authority::{Authority, Signed};
 pub use kafka::{Kafka, KafkaOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};

@@ -1,8 +1,11 @@
 //! Postgres: a cluster of its own.
 
 use std::{
-    fs,
-    os::unix::{fs::chown, process::CommandExt},
+    fs::{self, Permissions},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::Path,
     process::Command,
 };
@@ -27,7 +30,7 @@ impl Postgres {
 
     /// What can be chosen.
     pub fn options() -> PostgresOptions {
-        PostgresOptions { settings: Vec::new(), access: Vec::new() }
+        PostgresOptions { settings: Vec::new(), access: Vec::new(), files: Vec::new() }
     }
 
     /// Runs statements as the superuser with `psql` and gives the rows that it printed, unadorned; panics if one fails.
@@ -43,6 +46,7 @@ impl Postgres {
 pub struct PostgresOptions {
     settings: Vec<String>,
     access: Vec<String>,
+    files: Vec<(String, String)>,
 }
 
 impl PostgresOptions {
@@ -56,6 +60,12 @@ impl PostgresOptions {
     /// `host all guarded 127.0.0.1/32 scram-sha-256`.
     pub fn access(mut self, line: impl Into<String>) -> Self {
         self.access.push(line.into());
+        self
+    }
+
+    /// A file in the folder of its data, which nobody but the server may read: a key, for example, for `ssl_key_file`.
+    pub fn file(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.files.push((name.into(), text.into()));
         self
     }
 
@@ -73,7 +83,8 @@ impl Kind for PostgresOptions {
     const PORTS: usize = 1;
 
     async fn create(&self, folder: &Path, _: &[u16]) {
-        if let Some((user, group)) = other_user().await {
+        let user = other_user().await;
+        if let Some((user, group)) = user {
             chown(folder, Some(user), Some(group)).expect("root gives a folder away");
         }
         let cluster = folder.join("cluster");
@@ -84,6 +95,14 @@ impl Kind for PostgresOptions {
         let access = cluster.join("pg_hba.conf");
         let default = fs::read_to_string(&access).expect("initdb writes it");
         fs::write(&access, self.access.join("\n") + "\n" + &default).expect("it can be written");
+        for (name, text) in &self.files {
+            let file = cluster.join(name);
+            fs::write(&file, text).expect("it can be written");
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
+            if let Some((user, group)) = user {
+                chown(&file, Some(user), Some(group)).expect("root gives a file away");
+            }
+        }
     }
 
     async fn command(&self, folder: &Path, ports: &[u16]) -> Command {
