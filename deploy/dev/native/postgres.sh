@@ -48,11 +48,13 @@ postgres_launch() {
     if [ ! -e "$folder/PG_VERSION" ]; then
         postgres_create "$programs" "$folder"
     fi
-    # Durability is on: the tests hold the hub to what it promises about kill -9.
+    # Durability is on: the tests hold the hub to what it promises about kill -9. After an unclean end the data folder is
+    # made durable as a whole: file by file, 13,000 files took 26 s, and this half a second.
     # shellcheck disable=SC2046 # the prefix is words
     launch postgres env --chdir=/ $(postgres_prefix) "$programs/postgres" -D "$folder" -p "$port" \
         -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c wal_level=logical -c max_connections=300 \
-        -c max_prepared_transactions=20 -c max_wal_senders=20 -c max_replication_slots=20
+        -c max_prepared_transactions=20 -c max_wal_senders=20 -c max_replication_slots=20 \
+        -c recovery_init_sync_method=syncfs
 }
 
 postgres_create() {

@@ -108,7 +108,13 @@ impl Kind for PostgresOptions {
     async fn command(&self, folder: &Path, ports: &[u16]) -> Command {
         let mut command = program("postgres", folder).await;
         command.arg("-D").arg(folder.join("cluster")).args(["-p", &ports[0].to_string()]);
-        let settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "wal_level=logical"];
+        let settings = [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "wal_level=logical",
+            // After a kill the data folder is made durable as a whole, not file by file.
+            "recovery_init_sync_method=syncfs",
+        ];
         for setting in settings.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["-c", setting]);
         }
