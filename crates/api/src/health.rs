@@ -23,26 +23,27 @@ pub(crate) async fn live_without_a_hub() -> Answer {
     json::ok(&json!({ "status": "live" }))
 }
 
-/// `GET /health/live`: the process answers, and every flow of this worker is being worked on. A flow that has ended by an
-/// error of ours comes back only with another process.
+/// `GET /health/live`: the process answers, and nothing of its work has ended or stands still by an error of ours, which only
+/// another process would mend. Servers that are away are no reason.
 pub(crate) async fn live(State(api): State<Arc<Api>>) -> Answer {
-    let ended = api.hub.ended();
-    if ended.is_empty() {
+    let broken = api.hub.broken();
+    if broken.is_empty() {
         return live_without_a_hub().await;
     }
-    let names: Vec<_> = ended.iter().map(|flow| flow.as_str()).collect();
-    let detail = format!("these flows have stopped by an error of ours: {}", names.join(", "));
-    Err(Problem::new(Kind::INTERNAL, detail).private("the hub does not work as it should"))
+    Err(Problem::new(Kind::INTERNAL, broken.join("; ")).private("the hub does not work as it should"))
 }
 
-/// `GET /health/ready`: events are taken in, as far as the store knows without trying, and the store has answered within
-/// the last ten seconds.
+/// `GET /health/ready`: the worker can do what it is there for, and the store has answered within the last ten seconds. One
+/// that takes events in is ready as long as it can, whatever else is away.
 pub(crate) async fn ready(State(api): State<Arc<Api>>) -> Answer {
     if api.hub.is_stopping() {
         return Err(Problem::new(Kind::STOPPING, "the hub is stopping"));
     }
-    if let Some(why) = api.hub.stores().outbox.refusal() {
+    if let Some(why) = api.hub.stores().outbox.refusal().filter(|_| api.options.serves.intake) {
         return Err(crossdock_core::PublishError::Unavailable(why).into());
+    }
+    if let Some(why) = api.hub.unready() {
+        return Err(Problem::new(Kind::UNREADY, why).private("the worker cannot do its work at this moment"));
     }
     let answered = match timeout(STORE_WITHIN, api.hub.stores().connections.load()).await {
         Ok(answer) => answer.map(drop).map_err(Problem::from),

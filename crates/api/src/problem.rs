@@ -48,6 +48,8 @@ impl Kind {
         Self(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The hub failed on this request");
     pub(crate) const UNAVAILABLE: Self =
         Self(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The store is not available");
+    pub(crate) const UNREADY: Self =
+        Self(StatusCode::SERVICE_UNAVAILABLE, "unready", "The worker is not ready");
     pub(crate) const STARTING: Self =
         Self(StatusCode::SERVICE_UNAVAILABLE, "starting", "The hub is starting");
     pub(crate) const STOPPING: Self =
@@ -72,8 +74,15 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let retry =
-            [Kind::BUSY, Kind::RATE, Kind::RECEIVERS, Kind::UNAVAILABLE, Kind::STARTING, Kind::STOPPING];
+        let retry = [
+            Kind::BUSY,
+            Kind::RATE,
+            Kind::RECEIVERS,
+            Kind::UNAVAILABLE,
+            Kind::UNREADY,
+            Kind::STARTING,
+            Kind::STOPPING,
+        ];
         let retry = retry.contains(&kind);
         Self {
             kind,

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    activity::Activity,
     attempt::{Attempted, attempt},
     decide::{Decided, decide, due_at},
     flow::{Admission, Flow, count},
@@ -60,14 +61,7 @@ pub(crate) struct Handle {
     pub(crate) inbox: mpsc::Sender<Command>,
     /// Set while the router holds a batch back; the dispatcher then says when it has room.
     pub(crate) blocked: Arc<AtomicBool>,
-    steps: Arc<AtomicU64>,
-}
-
-impl Handle {
-    /// How often anything has happened: a call began or came back, something was written or left out.
-    pub(crate) fn steps(&self) -> u64 {
-        self.steps.load(Ordering::Relaxed)
-    }
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// Owns one partition in one flow.
@@ -78,7 +72,7 @@ pub(crate) struct Dispatcher {
     stores: Stores,
     inbox: mpsc::Receiver<Command>,
     blocked: Arc<AtomicBool>,
-    steps: Arc<AtomicU64>,
+    activity: Arc<Activity>,
     room: mpsc::UnboundedSender<Partition>,
     lanes: Lanes<Work>,
     attempts: FuturesUnordered<BoxFuture<'static, (KeyHash, Attempted)>>,
@@ -110,8 +104,8 @@ impl Dispatcher {
         }
         let (sender, inbox) = mpsc::channel(2);
         let blocked = Arc::new(AtomicBool::new(false));
-        let steps = Arc::new(AtomicU64::new(0));
-        let handle = Handle { inbox: sender, blocked: blocked.clone(), steps: steps.clone() };
+        let activity = Arc::new(Activity::default());
+        let handle = Handle { inbox: sender, blocked: blocked.clone(), activity: activity.clone() };
         let reload = Reload::new(stores.held.clone(), flow.clone(), partition.clone());
         let dispatcher = Self {
             flow,
@@ -120,7 +114,7 @@ impl Dispatcher {
             stores,
             inbox,
             blocked,
-            steps,
+            activity,
             room,
             lanes,
             attempts: FuturesUnordered::new(),
@@ -154,6 +148,7 @@ impl Dispatcher {
                 self.reload.start(&mut self.lanes);
             }
             self.start_write();
+            self.activity.has(self.window_count + self.handed.len());
             self.step(stopping).await?;
         }
     }
@@ -220,7 +215,7 @@ impl Dispatcher {
         match self.flow.admit(&delivery.event) {
             Admission::Skip => {
                 count(&self.flow.counters.filtered);
-                count(&self.steps);
+                self.activity.step();
                 delivery.complete();
             }
             Admission::Take(key) => self.push(Work::from_broker(delivery, key, None)),
@@ -290,13 +285,13 @@ impl Dispatcher {
     }
 
     fn launch(&mut self, key: KeyHash, work: Work, permit: Permit) {
-        count(&self.steps);
+        self.activity.call_begins();
         let attempt = attempt(self.flow.clone(), work, permit);
         self.attempts.push(attempt.map(move |attempted| (key, attempted)).boxed());
     }
 
     fn attempted(&mut self, key: KeyHash, attempted: Attempted) {
-        count(&self.steps);
+        self.activity.call_ends();
         let mut decided = decide(&self.flow, attempted, rand::random());
         let throttle = match decided.decision {
             Decision::Throttle(wait) => Some(wait),
@@ -414,7 +409,7 @@ impl Dispatcher {
     }
 
     fn written(&mut self, written: Vec<(After, Settled)>) {
-        count(&self.steps);
+        self.activity.step();
         for (after, settled) in written {
             match after {
                 After::Kept => {}

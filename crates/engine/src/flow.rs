@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub(crate) struct Flow {
     pub(crate) counters: Counters,
     /// Partitions whose settlements fail again and again at this moment.
     pub(crate) unsettled: AtomicU64,
+    /// Whether this worker is a member of the flow's group at this moment.
+    pub(crate) joined: AtomicBool,
     pub(crate) moments: broadcast::Sender<Moment>,
 }
 

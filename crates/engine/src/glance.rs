@@ -78,14 +78,10 @@ impl Hub {
 
     /// What is wrong, each with what mends it.
     fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<_> = self.intake.last_failure().into_iter().collect();
+        let mut problems: Vec<_> = self.intake.problem().into_iter().collect();
         problems.extend(self.relay.as_deref().and_then(Watch::problem));
         problems.extend(self.stalled());
-        problems.extend(
-            self.ended()
-                .into_iter()
-                .map(|flow| format!("flow {flow} has stopped by an error of ours: restart the hub")),
-        );
+        problems.extend(self.ended().into_iter().map(|what| format!("{what}: restart the hub")));
         let unsettled = self.flows.iter().filter(|flow| flow.unsettled.load(Ordering::Relaxed) > 0);
         problems.extend(unsettled.map(|flow| {
             format!(

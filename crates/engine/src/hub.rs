@@ -65,6 +65,10 @@ pub struct Hub {
     /// What the relay tells of itself; none if this worker has none.
     pub(crate) relay: Option<Arc<Watch>>,
     pub(crate) progress: Arc<Progress>,
+    /// The flows that this worker delivers.
+    pub(crate) delivered: Vec<Arc<Flow>>,
+    /// Whether taking events in is among the roles of this worker.
+    pub(crate) ingests: bool,
     replayer: Arc<Replayer>,
     moments: broadcast::Sender<Moment>,
     runners: Mutex<Vec<(FlowName, JoinHandle<()>)>>,
@@ -90,7 +94,7 @@ impl Hub {
         let gates = gates(&plan, stored, &clock, &stores, &moments);
         let flows = flows(&plan, &gates, &clock, &moments)?;
         let dispatchers = Arc::new(Dispatchers::default());
-        let delivered: &[_] = if roles.deliver { &flows } else { &[] };
+        let delivered = if roles.deliver { flows.clone() } else { Vec::new() };
         let may_wait = stores.outbox_log.is_some();
         let subscriptions = try_join_all(delivered.iter().map(|flow| join(&broker, flow, may_wait))).await?;
         let joined = Arc::new(Joined::new(&subscriptions));
@@ -115,7 +119,7 @@ impl Hub {
         }
         let progress = Arc::new(Progress::default());
         let watching = Watching {
-            flows: delivered.to_vec(),
+            flows: delivered.clone(),
             broker: broker.clone(),
             dispatchers: dispatchers.clone(),
             alone: !stores.shared,
@@ -135,6 +139,8 @@ impl Hub {
             intake,
             relay,
             progress,
+            delivered,
+            ingests: roles.ingest,
             replayer,
             moments,
             runners,
@@ -249,21 +255,21 @@ impl Hub {
     }
 
     /// The flows that nobody runs any more although the hub is not stopping.
-    pub fn ended(&self) -> Vec<FlowName> {
+    pub(crate) fn flows_ended(&self) -> Vec<FlowName> {
         if self.is_stopping() {
             return Vec::new();
         }
         self.runners().iter().filter(|(_, task)| task.is_finished()).map(|(flow, _)| flow.clone()).collect()
     }
 
-    fn runners(&self) -> MutexGuard<'_, Vec<(FlowName, JoinHandle<()>)>> {
-        self.runners.lock().expect("no holder of this lock panics")
+    /// Whether nobody runs the relay any more although the hub is not stopping.
+    pub(crate) fn relay_ended(&self) -> bool {
+        let relaying = self.relaying.lock().expect("no holder of this lock panics");
+        !self.is_stopping() && relaying.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// What stands still although nothing keeps it, for people: partitions with events that wait, whose connection is `ok`, and
-    /// of which nothing was tried or written for a minute. Empty as long as work progresses.
-    pub fn stalled(&self) -> Vec<String> {
-        self.progress.stalled()
+    fn runners(&self) -> MutexGuard<'_, Vec<(FlowName, JoinHandle<()>)>> {
+        self.runners.lock().expect("no holder of this lock panics")
     }
 
     /// Whether the hub has stopped taking events in.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -81,6 +81,8 @@ pub(crate) struct Intake {
     duplicates: AtomicU64,
     /// Why the last events could not be stored; none since a success.
     failure: Mutex<Option<String>>,
+    /// Whether it was told that the outbox is full.
+    told_full: AtomicBool,
     /// Whether taking events in is among the roles of the worker.
     ingests: bool,
     stop: CancellationToken,
@@ -116,6 +118,7 @@ impl Intake {
             accepted: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             failure: Mutex::new(None),
+            told_full: AtomicBool::new(false),
             ingests,
             stop,
         }
@@ -205,8 +208,8 @@ impl Intake {
                 let counter =
                     if *published == Published::Duplicate { &self.duplicates } else { &self.accepted };
                 counter.fetch_add(1, Ordering::Relaxed);
-                let mut failure = self.lock();
-                if failure.take().is_some() {
+                let was_full = self.told_full.swap(false, Ordering::Relaxed);
+                if self.lock().take().is_some() || was_full {
                     tracing::info!("events are stored again");
                 }
             }
@@ -220,8 +223,24 @@ impl Intake {
                 }
                 *failure = Some(format!("intake is stopped: {error}"));
             }
-            Err(PublishError::UnknownTopic(_) | PublishError::TooLarge { .. } | PublishError::Busy) => {}
+            Err(PublishError::Busy) => self.note_full(),
+            Err(PublishError::UnknownTopic(_) | PublishError::TooLarge { .. }) => {}
         }
+    }
+
+    /// An outbox that is full says so until it has room; one that is merely busy has room in a moment.
+    fn note_full(&self) {
+        if let Some(why) = self.outbox.refusal()
+            && !self.told_full.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(why, "events are refused with 503 until there is room again");
+        }
+    }
+
+    /// Why events are refused at this moment, for people.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let full = || self.outbox.refusal().map(|why| format!("intake is stopped: {why}"));
+        self.lock().clone().or_else(full)
     }
 
     pub(crate) fn accepted(&self) -> u64 {
@@ -230,10 +249,6 @@ impl Intake {
 
     pub(crate) fn duplicates(&self) -> u64 {
         self.duplicates.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn last_failure(&self) -> Option<String> {
-        self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<String>> {

@@ -19,10 +19,12 @@ mod status;
 mod stores;
 
 mod glance;
+mod health;
 mod hub;
 mod trace;
 mod wiring;
 
+mod activity;
 mod acts;
 mod feed;
 mod intake;

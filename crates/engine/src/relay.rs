@@ -61,6 +61,7 @@ impl Relay {
             let pause = match AssertUnwindSafe(self.term(&mut recovery)).catch_unwind().await {
                 Ok(pause) => pause,
                 Err(_) => {
+                    self.watch.panicked();
                     tracing::error!(
                         "the relay panicked; it begins anew, and some events are published again"
                     );
@@ -92,6 +93,7 @@ impl Relay {
             Ok(Some(reader)) => reader,
             Ok(None) => {
                 self.watch.store_answers();
+                self.watch.gets_on();
                 self.watch.takes(RelayRole::StandingBy);
                 // Whoever reads goes on from what was advanced, and what was not is no longer ours to remember.
                 recovery.forget();

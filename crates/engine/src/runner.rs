@@ -80,7 +80,10 @@ impl Runner {
                     if std::mem::take(&mut told) {
                         tracing::info!(%flow, "the flow has joined its topics");
                     }
-                    self.serve(subscription).await
+                    self.flow.joined.store(true, Ordering::Relaxed);
+                    let served = self.serve(subscription).await;
+                    self.flow.joined.store(false, Ordering::Relaxed);
+                    served
                 }
                 Err(error) => Err(error),
             };

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use crossdock_core::{Clock, ConnectionName, StoredConnection};
@@ -74,6 +77,7 @@ pub(crate) fn flows(
             clock: clock.clone(),
             counters: Counters::default(),
             unsettled: AtomicU64::new(0),
+            joined: AtomicBool::new(false),
             moments: moments.clone(),
         }))
     };

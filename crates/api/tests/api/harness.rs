@@ -143,7 +143,7 @@ impl Bench {
     }
 }
 
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     Setup {
         partitions: 1,
@@ -157,7 +157,7 @@ fn setup() -> Setup {
     }
 }
 
-fn stores(store: &Arc<Moody>) -> Stores {
+pub fn stores(store: &Arc<Moody>) -> Stores {
     let memory = Arc::new(store.memory.clone());
     Stores {
         outbox: store.clone(),

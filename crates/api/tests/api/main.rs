@@ -7,6 +7,7 @@ mod harness;
 
 mod door;
 mod durable;
+mod health;
 mod intake;
 mod limits;
 mod live;

@@ -201,6 +201,7 @@ impl<'a> Shift<'a> {
         self.pause = if nothing { (self.pause * 2).min(IDLE_WAIT) } else { BUSY_WAIT };
         self.read_at = Instant::now() + if page.more { Duration::ZERO } else { self.pause };
         if nothing && page.malformed.is_empty() {
+            self.desk.watch.gets_on();
             return;
         }
         let outgoing = Outgoing::new(page, self.recovery);

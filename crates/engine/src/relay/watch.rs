@@ -10,6 +10,9 @@ use jiff::Timestamp;
 
 use crate::status::RelayRole;
 
+/// So many panics in a row, half a minute of them, are no accident.
+const PANICS_MAX: u32 = 10;
+
 /// What the relay of this worker does, and what troubles it. Says each change once.
 pub(crate) struct Watch {
     clock: Arc<dyn Clock>,
@@ -21,6 +24,8 @@ struct State {
     role: RelayRole,
     broker: Option<Trouble>,
     store: Option<Trouble>,
+    /// How often in a row it panicked.
+    panics: u32,
 }
 
 struct Trouble {
@@ -30,7 +35,7 @@ struct Trouble {
 
 impl Watch {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        let state = State { role: RelayRole::StandingBy, broker: None, store: None };
+        let state = State { role: RelayRole::StandingBy, broker: None, store: None, panics: 0 };
         Self { clock, relayed: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -56,6 +61,22 @@ impl Watch {
         })
     }
 
+    /// Whether it does nothing but panic: only another process may do better.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.lock().panics >= PANICS_MAX
+    }
+
+    /// It panicked.
+    pub(super) fn panicked(&self) {
+        let mut state = self.lock();
+        state.panics = state.panics.saturating_add(1);
+    }
+
+    /// It moved something, or there was nothing to do.
+    pub(super) fn gets_on(&self) {
+        self.lock().panics = 0;
+    }
+
     pub(super) fn takes(&self, role: RelayRole) {
         let mut state = self.lock();
         if std::mem::replace(&mut state.role, role) != role {
@@ -66,6 +87,7 @@ impl Watch {
     /// So many events are in the broker.
     pub(super) fn moved(&self, count: usize) {
         self.relayed.fetch_add(count as u64, Ordering::Relaxed);
+        self.gets_on();
         if count > 0 && self.lock().broker.take().is_some() {
             tracing::info!("the broker takes events again");
         }

@@ -2,6 +2,7 @@
 //! none, and every run is the same.
 
 mod gate;
+mod health;
 mod line;
 mod relay;
 mod replays;

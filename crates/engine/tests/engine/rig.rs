@@ -143,9 +143,16 @@ pub struct Fragile {
     broken: Arc<Notify>,
     refuses: Arc<AtomicBool>,
     silent: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
 }
 
 impl Fragile {
+    /// Makes the subscription that is there panic, which no adapter should.
+    pub fn panic_now(&self) {
+        self.panics.store(true, Ordering::SeqCst);
+        self.break_now();
+    }
+
     /// Does not say any more how far a group is, or does again.
     pub fn silence(&self, silent: bool) {
         self.silent.store(silent, Ordering::SeqCst);
@@ -177,7 +184,7 @@ impl Broker for Fragile {
             return Err(broken());
         }
         let inner = self.memory.subscribe(group, topics).await?;
-        Ok(Box::new(Breaking { inner, broken: self.broken.clone() }))
+        Ok(Box::new(Breaking { inner, broken: self.broken.clone(), panics: self.panics.clone() }))
     }
 
     async fn lag(&self, group: &Group) -> Result<Vec<GroupLag>, BrokerError> {
@@ -191,13 +198,17 @@ impl Broker for Fragile {
 struct Breaking {
     inner: Box<dyn Subscription>,
     broken: Arc<Notify>,
+    panics: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl Subscription for Breaking {
     async fn next(&mut self) -> Result<Signal, BrokerError> {
         tokio::select! {
-            () = self.broken.notified() => Err(broken()),
+            () = self.broken.notified() => {
+                assert!(!self.panics.load(Ordering::SeqCst), "the test wants a panic");
+                Err(broken())
+            }
             signal = self.inner.next() => signal,
         }
     }
@@ -404,8 +415,13 @@ impl Rig {
         remote: Arc<Remote>,
     ) -> Self {
         let memory = Memory::open(disk.clone(), &setup);
-        let (broken, refuses, silent) = (Arc::default(), Arc::default(), Arc::default());
-        let broker = Fragile { memory: memory.clone(), broken, refuses, silent };
+        let broker = Fragile {
+            memory: memory.clone(),
+            broken: Arc::default(),
+            refuses: Arc::default(),
+            silent: Arc::default(),
+            panics: Arc::default(),
+        };
         let acts = Arc::new(Slow { memory: memory.clone(), refuses: AtomicBool::new(false) });
         let loses = AtomicBool::new(false);
         let settlements = Arc::new(Unsure { memory: memory.clone(), loses, calls: AtomicUsize::new(0) });

@@ -222,43 +222,6 @@ async fn a_worker_does_what_its_roles_say() {
     assert!(api.stop(SECOND).await);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_partition_that_stands_still_is_told_of_until_it_goes_on() {
-    let rig = Rig::new(Options::default()).await;
-    rig.wait(SECOND).await;
-    rig.broker.refuse(true);
-    rig.broker.break_now();
-    rig.wait(SECOND).await;
-    publish(&rig, "e", 5).await;
-    rig.wait(45 * SECOND).await;
-    assert_eq!(rig.hub.stalled(), Vec::<String>::new(), "not yet");
-    rig.wait(60 * SECOND).await;
-    let status = rig.hub.status().await.expect("a status");
-    assert!(
-        status.problems.iter().any(|problem| problem.contains("stands still at orders/0: 5 events")),
-        "{status:?}"
-    );
-    rig.broker.refuse(false);
-    rig.until("it goes on", async || rig.hub.status().await.expect("a status").state == "running").await;
-    rig.set_connection(ConnectionState::Paused).await;
-    publish(&rig, "later", 5).await;
-    rig.wait(600 * SECOND).await;
-    assert_eq!(rig.hub.stalled(), Vec::<String>::new(), "a closed connection is a reason");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_broker_that_does_not_say_how_far_a_flow_is_is_told_of_and_the_rest_is_shown() {
-    let rig = Rig::new(Options::default()).await;
-    publish(&rig, "e", 5).await;
-    rig.until("all arrived", async || arrived(&rig) == (5, 5)).await;
-    rig.broker.silence(true);
-    let status = rig.hub.status().await.expect("a status all the same");
-    assert_eq!((status.state, status.delivered), ("degraded", 5));
-    assert!(status.problems[0].starts_with("the broker does not say how far flow billing is"), "{status:?}");
-    rig.broker.silence(false);
-    assert_eq!(rig.hub.status().await.expect("a status").state, "running");
-}
-
 /// An outbox that never answers.
 struct Silent;
 
