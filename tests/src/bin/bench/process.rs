@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -125,6 +126,19 @@ impl Measured {
         }
     }
 
+    /// When the hub logged this message for the first time.
+    pub async fn logged_at(&self, message: &str) -> anyhow::Result<Timestamp> {
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            if let Some(line) = logged(self.folder.path(), message)? {
+                let at = line["timestamp"].as_str().context("the line has no time")?;
+                return at.parse().context("the line's time is none");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bail!("the hub has not logged `{message}`")
+    }
+
     /// Ends the hub in good order.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.ended.store(true, Ordering::Relaxed);
@@ -146,14 +160,21 @@ impl Measured {
 async fn wait_ready(folder: &Path) -> anyhow::Result<String> {
     let until = Instant::now() + Duration::from_secs(60);
     while Instant::now() < until {
-        let log = std::fs::read_to_string(folder.join("log.jsonl")).context("failed to read the log")?;
-        if let Some(line) = log.lines().find(|line| line.contains("\"message\":\"ready\"")) {
-            let line: Value = serde_json::from_str(line).context("the line is not JSON")?;
+        if let Some(line) = logged(folder, "ready")? {
             return Ok(line["url"].as_str().context("the line has no url")?.to_owned());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     bail!("the hub does not become ready: {}", std::fs::read_to_string(folder.join("log.jsonl"))?)
+}
+
+/// The first line of the log with this message.
+fn logged(folder: &Path, message: &str) -> anyhow::Result<Option<Value>> {
+    let log = std::fs::read_to_string(folder.join("log.jsonl")).context("failed to read the log")?;
+    let wanted = format!("\"message\":\"{message}\"");
+    let mut whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let line = whole.find(|line| line.contains(&wanted));
+    line.map(serde_json::from_str).transpose().context("the line is not JSON")
 }
 
 fn resident_kib(pid: u32) -> Option<u64> {

@@ -8,6 +8,7 @@ mod delivery;
 mod latency;
 mod outbox;
 mod perf_test;
+mod queues;
 mod world;
 
 use crate::rows::Row;
@@ -53,7 +54,7 @@ pub fn rows() -> [Row; 7] {
         },
         Row {
             name: "kafka-start",
-            about: "start of a worker with Kafka → first delivery, the group's assignment included",
+            about: "start of a worker with Kafka: the group's assignment → first delivery",
             target: "≤ 2 s",
             run: |_| Box::pin(delivery::first_after_start()),
         },

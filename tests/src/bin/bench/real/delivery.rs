@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use crossdock_sim::{Answer, LedgerOptions, Place, Rule, Sink, SinkOptions};
 
-use super::world::{Broker, World};
+use jiff::Timestamp;
+
+use super::world::{Broker, FLOW, World};
 use crate::rows::{Figures, Size};
 
 fn flow(sink: &Sink) -> String {
@@ -15,13 +17,13 @@ fn flow(sink: &Sink) -> String {
     connector: http
     circuit: off
     concurrency: 2000
-    config: {{ base_url: {}, signing_secret: \"${{env.TRACKER_SECRET}}\" }}
+    config: {{ base_url: {url}, signing_secret: \"${{env.TRACKER_SECRET}}\" }}
 flows:
-  load-to-sink:
+  {FLOW}:
     from: {{ topic: load }}
     to: {{ connection: sink, action: post, path: /load }}
 ",
-        sink.url()
+        url = sink.url()
     )
 }
 
@@ -86,11 +88,18 @@ pub async fn first_after_start() -> anyhow::Result<Figures> {
     world.wait_in_broker(100, Duration::from_secs(60)).await?;
     drop(relay);
     let began = Instant::now();
-    let _worker = world.worker("deliver,api").await?;
+    let worker = world.worker("deliver,api").await?;
     sink.ledger().wait_for_accepted(1, Duration::from_secs(60)).await?;
-    let took = began.elapsed();
+    let (took, delivered) = (began.elapsed(), Timestamp::now());
+    let assigned = worker.logged_at("partitions assigned").await?;
+    let after = Duration::try_from(delivered - assigned).context("assigned after it was delivered")?;
     Ok(Figures {
-        text: format!("{:.2} s from the start of the process", took.as_secs_f64()),
-        reached: took <= Duration::from_secs(2),
+        text: format!(
+            "{:.2} s after the assignment, {:.2} s after the start of the process; Kafka itself waits for 3 s (by default) \
+             for more members of a group that was empty",
+            after.as_secs_f64(),
+            took.as_secs_f64()
+        ),
+        reached: after <= Duration::from_secs(2),
     })
 }

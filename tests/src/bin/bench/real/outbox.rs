@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     bare, perf_test,
+    queues::Queues,
     world::{Broker, World},
 };
 use crate::rows::{Figures, Size};
@@ -12,7 +13,7 @@ const NO_FLOW: &str = "";
 /// RabbitMQ copies an event to the queue of each flow: without a flow there is none.
 const ONE_FLOW: &str = "
 connections: { sink: { connector: http, config: { base_url: \"http://127.0.0.1:9\" } } }
-flows: { out: { from: { topic: load }, to: { connection: sink, action: post, path: / } } }
+flows: { load-to-sink: { from: { topic: load }, to: { connection: sink, action: post, path: / } } }
 ";
 
 struct Relayed {
@@ -49,9 +50,14 @@ pub async fn to_rabbitmq(size: Size) -> anyhow::Result<Figures> {
     let events = size.of(400_000);
     let world = World::new("outbox_rabbitmq", Broker::RabbitMq, 1, ONE_FLOW).await?;
     world.fill(events, 10_000).await?;
-    let before = perf_test::confirmed(world.amqp(), &format!("{}.perf-test", world.name)).await?;
+    // What is in its queue must not count as what the relay brought: another name, and it is deleted.
+    let queue = format!("perf-test.{}", world.name);
+    let queues = Queues::open(world.amqp()).await?;
+    let before = perf_test::confirmed(world.amqp(), &queue).await?;
+    queues.delete(&queue).await?;
     let Relayed { rate, resident_mib, cpu_us } = relay(&world, events).await?;
-    let after = perf_test::confirmed(world.amqp(), &format!("{}.perf-test", world.name)).await?;
+    let after = perf_test::confirmed(world.amqp(), &queue).await?;
+    queues.delete(&queue).await?;
     let perf_test = f64::midpoint(before, after);
     let text = format!(
         "{rate:.0} events/s, {resident_mib:.0} MiB ({cpu_us:.1} µs of the hub's processor time an event; PerfTest before and \

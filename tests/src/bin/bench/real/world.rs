@@ -13,9 +13,13 @@ use rdkafka::{
 };
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{process::Command, sync::OnceCell};
 
+use super::queues::Queues;
 use crate::process::Measured;
+
+/// The flow of a row, where it has one.
+pub const FLOW: &str = "load-to-sink";
 
 /// Answers of servers take no longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +39,8 @@ pub struct World {
     /// `host:port` of Kafka.
     pub kafka: String,
     amqp: String,
+    queues: OnceCell<Queues>,
+    partitions: u32,
     config: String,
 }
 
@@ -58,7 +64,7 @@ topics: {{ load: {{ partitions: {partitions} }} }}
 {rest}",
             store = database.url()
         );
-        let world = Self { broker, name, database, kafka, amqp, config };
+        let world = Self { broker, name, database, kafka, amqp, queues: OnceCell::new(), partitions, config };
         world.command(&["migrate"]).await?;
         world.command(&["plan", "--apply"]).await?;
         Ok(world)
@@ -152,18 +158,9 @@ topics: {{ load: {{ partitions: {partitions} }} }}
     }
 
     async fn in_queues(&self) -> anyhow::Result<u64> {
-        let ctl = variable("CROSSDOCK_TEST_RABBITMQCTL")?;
-        let mut command = Command::new(ctl);
-        command.args(["list_queues", "-q", "--no-table-headers", "name", "messages"]).kill_on_drop(true);
-        let output = tokio::time::timeout(PATIENCE, command.output()).await.context("it does not end")??;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let lines = String::from_utf8(output.stdout).context("not text")?;
-        let own = lines.lines().filter(|line| line.starts_with(&self.name));
-        own.map(|line| {
-            let count = line.split_whitespace().last().context("a line without a count")?;
-            count.parse::<u64>().context("a count that is no number")
-        })
-        .sum()
+        let names: Vec<_> =
+            (0..self.partitions).map(|shard| format!("{}.{FLOW}.load.{shard}", self.name)).collect();
+        self.queues.get_or_try_init(|| Queues::open(&self.amqp)).await?.waiting(&names).await
     }
 
     /// Waits until the topic has so many events.
