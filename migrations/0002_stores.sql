@@ -52,6 +52,13 @@ CREATE INDEX held_key ON crossdock.held (place, key_hash, id);
 -- Where an event stands in the broker, by its id.
 CREATE INDEX held_event ON crossdock.held (event_hash);
 
+-- How many events each place holds: the sum of its rows. Whoever adds or removes some writes a row of its own, so that nobody
+-- waits for anybody; `maintain` adds them up, and there are never many.
+CREATE TABLE crossdock.held_counts (
+    place integer NOT NULL,
+    events bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
 -- One row a fingerprint, with a counter for each state, kept by the transaction that changes a letter. No counter is
 -- indexed and half of each page is free, so that counting leaves the indexes alone.
 CREATE TABLE crossdock.failure_groups (

@@ -23,11 +23,15 @@ fn flow() -> FlowName {
 }
 
 fn partition() -> Partition {
-    Partition { topic: Topic::new("orders").expect("a name"), number: 0 }
+    numbered(0)
 }
 
-fn position(offset: u64) -> Position {
-    Position { topic: partition().topic, partition: 0, offset }
+fn numbered(number: u32) -> Partition {
+    Partition { topic: Topic::new("orders").expect("a name"), number }
+}
+
+fn position(partition: &Partition, offset: u64) -> Position {
+    Position { topic: partition.topic.clone(), partition: partition.number, offset }
 }
 
 fn event(n: u64) -> Arc<Event> {
@@ -54,11 +58,11 @@ fn attempt(n: u64) -> Attempt {
     Attempt::failed(1, Timestamp::now(), 17, Some("POST http://127.0.0.1:9001/orders".to_owned()), &fault(n))
 }
 
-fn held(n: u64) -> NewHeld {
+fn held(partition: &Partition, n: u64) -> NewHeld {
     let event = event(n);
     NewHeld {
         flow: flow(),
-        position: position(n),
+        position: position(partition, n),
         key_hash: hash_key(event.key.as_deref().unwrap_or_default()),
         key: event.key.clone(),
         event,
@@ -80,7 +84,7 @@ fn letter(n: u64) -> DeadLetter {
         step: "call".to_owned(),
         connection,
         action: "post".to_owned(),
-        position: position(n),
+        position: position(&partition(), n),
         key: event.key.clone(),
         event,
         request: None,
@@ -108,11 +112,28 @@ async fn settle(store: &Postgres, owner: &Owner, batch: Vec<Settlement>) -> Vec<
 }
 
 async fn hold(store: &Postgres, owner: &Owner, rows: u64) {
-    let began = Instant::now();
     for first in (0..rows).step_by(BATCH as usize) {
-        settle(store, owner, vec![Settlement::Hold((first..first + BATCH).map(held).collect())]).await;
+        let rows = (first..first + BATCH).map(|n| held(&owner.partition, n)).collect();
+        settle(store, owner, vec![Settlement::Hold(rows)]).await;
     }
-    told("hold, in batches of 500", began, rows);
+}
+
+/// As one worker does it that has four partitions.
+async fn hold_in_four(store: &Postgres, rows: u64) {
+    let mut holding = tokio::task::JoinSet::new();
+    let began = Instant::now();
+    for number in 1..=4 {
+        let store = store.clone();
+        holding.spawn(async move {
+            let owner = store.adopt(&flow(), &numbered(number)).await.expect("it is adopted").owner;
+            hold(&store, &owner, rows / 4).await;
+        });
+    }
+    holding.join_all().await;
+    told("hold in four partitions at a time", began, rows);
+    let began = Instant::now();
+    let (count, _) = HeldEvents::count(store, &flow()).await.expect("it counts");
+    println!("count {count} held events {:>30.1?}", began.elapsed());
 }
 
 async fn read_due(store: &Postgres) -> Vec<HeldId> {
@@ -203,7 +224,10 @@ async fn main() {
     store.migrate().await.expect("it is migrated");
 
     let owner = store.adopt(&flow(), &partition()).await.expect("it is adopted").owner;
+    let began = Instant::now();
     hold(&store, &owner, rows).await;
+    told("hold, in batches of 500", began, rows);
+    hold_in_four(&store, rows).await;
     let ids = read_due(&store).await;
     let began = Instant::now();
     let owner = {

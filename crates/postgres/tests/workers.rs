@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use crossdock_core::{
     Act, Class, Clock, ConnectionName, DeadLetter, DeadLetters, Event, Fault, Fingerprint, FlowName,
-    HeldEvents, LetterState, NewHeld, NewReplay, Partition, Position, ReplayItem, ReplayState, Replays,
-    Selection, Settlement, Settlements, StoreError, Topic,
+    HeldEvents, LetterState, NewHeld, NewReplay, Partition, Placed, Position, ReplayItem, ReplayState,
+    Replays, Selection, Settled, Settlement, Settlements, StoreError, Topic,
 };
 use crossdock_postgres::{Postgres, Purpose};
 use crossdock_testkit::ManualClock;
@@ -195,6 +195,52 @@ async fn pages_of_large_events_are_small() {
     assert!(pages.iter().all(|page| page.len() <= 4), "a page ends at 1 MiB: {pages:?}");
     let due = store.due(&flow(), &partition(), clock.now(), None, 1000).await.expect("it reads");
     assert_eq!(due.len(), pages[0].len());
+}
+
+/// Workers hold and deliver at the same time while one of them adds up what was counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn held_events_are_counted_exactly_whoever_meets() {
+    let (database, clock) = (Database::create().await, Arc::new(ManualClock::new()));
+    let workers = (0..4u64).map(|worker| {
+        let (options, clock) = (database.options(), clock.clone());
+        tokio::spawn(async move {
+            let store = Postgres::open(options).await.expect("the database opens");
+            for round in 0..30u64 {
+                hold_and_deliver(&store, (worker * 30 + round) * 20, &clock).await;
+                if worker == 0 {
+                    store.maintain().await.expect("it is maintained");
+                }
+            }
+            store.close().await;
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.expect("the worker ends well");
+    }
+    let store = open(&database, &clock).await;
+    for maintained in [false, true] {
+        assert_eq!(number(&store, "SELECT count(*) FROM crossdock.held").await, 4 * 30 * 10);
+        assert_eq!(
+            HeldEvents::count(&store, &flow()).await.expect("it counts").0,
+            4 * 30 * 10,
+            "{maintained}"
+        );
+        assert_eq!(store.held_by_flow().await.expect("it counts"), [(flow(), 4 * 30 * 10)]);
+        store.maintain().await.expect("it is maintained");
+    }
+    assert_eq!(number(&store, "SELECT count(*) FROM crossdock.held_counts").await, 1);
+}
+
+/// Holds twenty, ten of them twice, and delivers ten, some twice.
+async fn hold_and_deliver(store: &Postgres, base: u64, clock: &ManualClock) {
+    let rows = |from, to| (base + from..base + to).map(|n| held(n, clock, Bytes::new())).collect();
+    let first = store.settle(None, vec![Settlement::Hold(rows(0, 15))]).await.expect("it settles");
+    store.settle(None, vec![Settlement::Hold(rows(5, 20))]).await.expect("it settles");
+    let Settled::Held(placed) = &first[0] else { panic!("held") };
+    let delivered = |placed: &Placed| Settlement::Delivered { held: Some(placed.id), replay: None };
+    for some in [&placed[..10], &placed[..3]] {
+        store.settle(None, some.iter().map(delivered).collect()).await.expect("it settles");
+    }
 }
 
 /// Workers bury, discard, replay and cancel in the same groups, in different orders. Whatever comes of it, every counter is

@@ -11,9 +11,9 @@ use super::{cursor, office::Office, pages::Pages, partitions, reader::Reader};
 use crate::{Postgres, pool::Purpose};
 
 /// Rows that are counted one by one.
-const COUNTED_MAX: i64 = 100_000;
+const COUNTED_MAX: i64 = 10_000;
 
-/// Rows in gaps are counted one by one: they are few. Those behind the position are counted up to a bound; beyond it, the
+/// Rows in gaps, which were committed late or are left, are counted one by one: they are few. Those behind the position are counted up to a bound; beyond it, the
 /// numbers that were given out tell about how many there are. All by the primary key.
 const STATUS: &str = "
     WITH cursor AS (SELECT * FROM crossdock.outbox_cursor),
@@ -32,7 +32,7 @@ const STATUS: &str = "
         (SELECT count(*) FROM next),
         (SELECT greatest(last_value - cursor.position, 0) FROM crossdock.outbox_seq_seq),
         (SELECT min(created_at) FROM (SELECT created_at FROM late UNION ALL SELECT created_at FROM next) AS waiting),
-        (SELECT coalesce(sum(last - first + 1), 0)::int8 FROM gap),
+        (SELECT coalesce(sum(last - first + 1), 0)::int8 FROM gap) - (SELECT count(*) FROM late),
         (SELECT count(*) FROM crossdock.outbox_refused WHERE settled_at IS NULL)
     FROM cursor";
 

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::{Failure, Postgres};
 
-use super::{replays, rows::at};
+use super::{held, replays, rows::at};
 
 /// Settled letters that are dropped in one transaction.
 const DROPPED_A_STEP: i64 = 500;
@@ -18,7 +18,8 @@ const LOCK: i64 = 0x6364_5f6d_6169_6e74;
 const WORKER_FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Postgres {
-    /// Drops dead letters that were replayed or discarded, and items of replays that ended, longer ago than the options say.
+    /// Drops dead letters that were replayed or discarded, and items of replays that ended, longer ago than the options say, and
+    /// adds up what was counted.
     /// Any worker may call it at any time, every minute say: one at a time does it, for the others there is nothing to do.
     /// Returns how many rows were dropped. Stopped in the middle, what was dropped is dropped.
     pub async fn maintain(&self) -> Result<u64, StoreError> {
@@ -49,6 +50,7 @@ async fn step(connection: &mut PgConnection, before: Timestamp) -> Result<(u64, 
     }
     let letters = drop_letters(connection, before).await?;
     let items = replays::drop_items(connection, before).await?;
+    held::add_up(connection).await?;
     drop_workers(connection).await?;
     Ok((letters + items.unwrap_or_default(), letters > 0 || items.is_some()))
 }

@@ -25,8 +25,9 @@ use tracing::{
 
 /// Tables that are read from one end to the other because they are small: as many rows as there are partitions in flows, causes
 /// of failures, replays, connections, workers and their leases.
-const SMALL: [&str; 14] = [
+const SMALL: [&str; 15] = [
     "places",
+    "held_counts",
     "failure_groups",
     "replays",
     "replay_rates",

@@ -1,6 +1,6 @@
 //! What a batch does to held rows.
 //!
-//! Rows are removed first, then kept again, then added: each with one statement. What the order of the settlements changes is
+//! Rows are removed first, then kept again, then added: each with one statement, which also counts them (`held_counts`). What the order of the settlements changes is
 //! worked out from where the removed rows stood: a delivery that is held again before its row goes was there already, one that is
 //! held after it went is new.
 
@@ -69,7 +69,12 @@ async fn remove(connection: &mut PgConnection, batch: &Batch) -> Result<HashMap<
     }
     let ids: Vec<HeldId> = by.keys().copied().collect();
     let rows = sqlx::query(
-        "DELETE FROM crossdock.held WHERE id = ANY ($1) RETURNING id, place, log_offset, event_hash",
+        "WITH gone AS (
+             DELETE FROM crossdock.held WHERE id = ANY ($1) RETURNING id, place, log_offset, event_hash
+         ), counted AS (
+             INSERT INTO crossdock.held_counts (place, events) SELECT place, -count(*) FROM gone GROUP BY place
+         )
+         SELECT id, place, log_offset, event_hash FROM gone",
     )
     .bind(ids)
     .fetch_all(connection)
@@ -175,16 +180,22 @@ async fn insert(
         rows.iter().map(ticket).collect::<Vec<_>>()
     };
     sqlx::query(
-        "INSERT INTO crossdock.held (place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter,
-                                     attempts, event, data)
-         SELECT place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter, attempts, event, data
-         FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[],
-                     $7::bigint[], $8::bigint[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[],
-                     $14::bytea[])
-              WITH ORDINALITY AS n (place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter,
-                                    attempts, event, data, nth)
-         ORDER BY nth
-         ON CONFLICT (place, log_offset, event_hash) DO NOTHING RETURNING place, log_offset, event_hash, id",
+        "WITH added AS (
+             INSERT INTO crossdock.held (place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay,
+                                         letter, attempts, event, data)
+             SELECT place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay, letter, attempts,
+                    event, data
+             FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[],
+                         $7::bigint[], $8::bigint[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[],
+                         $14::bytea[])
+                  WITH ORDINALITY AS n (place, log_offset, key_hash, event_hash, due, first_tried_at, item, tried, key, replay,
+                                        letter, attempts, event, data, nth)
+             ORDER BY nth
+             ON CONFLICT (place, log_offset, event_hash) DO NOTHING RETURNING place, log_offset, event_hash, id
+         ), counted AS (
+             INSERT INTO crossdock.held_counts (place, events) SELECT place, count(*) FROM added GROUP BY place
+         )
+         SELECT place, log_offset, event_hash, id FROM added",
     )
     .bind(rows.iter().map(|((place, ..), _)| *place).collect::<Vec<_>>())
     .bind(rows.iter().map(|((_, offset, _), _)| *offset).collect::<Vec<_>>())
