@@ -60,6 +60,14 @@ pub trait Connections: Send + Sync {
     /// Every connection that was ever written, in any order, as it was written last.
     async fn load(&self) -> Result<Vec<StoredConnection>, StoreError>;
 
-    /// Writes one; with an act, the audit entry goes into the same transaction.
-    async fn save(&self, connection: &StoredConnection, act: Option<&Act>) -> Result<(), StoreError>;
+    /// Writes one, and answers with what stands from then on.
+    ///
+    /// With an act, a person wants it so: it is written whatever is there, and the audit entry goes into the same transaction.
+    /// Without one it is what a worker has found out, which neither ends a pause nor begins one: where the store has `paused` and
+    /// the new state is another one, or the other way round, what is there stays, also if the two writes come at the same time.
+    async fn save(
+        &self,
+        connection: &StoredConnection,
+        act: Option<&Act>,
+    ) -> Result<StoredConnection, StoreError>;
 }

@@ -21,7 +21,11 @@ impl Connections for Embedded {
         rows.iter().map(read).collect()
     }
 
-    async fn save(&self, stored: &StoredConnection, act: Option<&Act>) -> Result<(), StoreError> {
+    async fn save(
+        &self,
+        stored: &StoredConnection,
+        act: Option<&Act>,
+    ) -> Result<StoredConnection, StoreError> {
         let (stored, act) = (stored.clone(), act.cloned());
         let now = nanoseconds(self.inner.clock.now());
         self.inner
@@ -48,20 +52,26 @@ async fn save(
     stored: StoredConnection,
     act: Option<Act>,
     now: i64,
-) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO connections (name, state, detail, since) VALUES (?, ?, ?, ?)
-         ON CONFLICT DO UPDATE SET state = excluded.state, detail = excluded.detail, since = excluded.since",
+) -> Result<StoredConnection, Failure> {
+    let written = sqlx::query(
+        "INSERT INTO connections AS c (name, state, detail, since) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET state = excluded.state, detail = excluded.detail, since = excluded.since
+         WHERE ? OR (c.state = 'paused') = (excluded.state = 'paused')",
     )
     .bind(stored.name.as_str())
     .bind(stored.state.as_str())
     .bind(&stored.detail)
     .bind(nanoseconds(stored.since))
+    .bind(act.is_some())
     .execute(&mut *connection)
     .await?;
     if let Some(act) = &act {
         let what = format!("connection {}", stored.state.as_str());
         audit::write(connection, now, act, (&what, stored.name.as_str())).await?;
     }
-    Ok(())
+    if written.rows_affected() > 0 {
+        return Ok(stored);
+    }
+    let sql = "SELECT name, state, detail, since FROM connections WHERE name = ?";
+    Ok(read(&sqlx::query(sql).bind(stored.name.as_str()).fetch_one(connection).await?)?)
 }

@@ -212,7 +212,7 @@ impl Gate {
             since: self.clock.now(),
         };
         if let Err(error) = self.write(&stored, Some(act)).await {
-            // It may have happened. What holds goes on to hold, so that is what the store must have.
+            // It may have happened: the store is asked, by writing what holds as something that was found out.
             *saved = None;
             self.save_later(&mut self.lock());
             return Err(error);
@@ -230,7 +230,12 @@ impl Gate {
         Ok(())
     }
 
-    async fn write(&self, stored: &StoredConnection, act: Option<&Act>) -> Result<(), StoreError> {
+    /// Answers with what stands from then on.
+    async fn write(
+        &self,
+        stored: &StoredConnection,
+        act: Option<&Act>,
+    ) -> Result<StoredConnection, StoreError> {
         self.writes.fetch_add(1, Ordering::AcqRel);
         let saved = within("saving the state of a connection", self.store.save(stored, act)).await;
         self.writes.fetch_add(1, Ordering::AcqRel);
@@ -250,10 +255,15 @@ impl Gate {
             return;
         }
         *saved = Some(stored.state);
+        self.take_over(stored.clone());
+    }
+
+    /// What the store has holds here too.
+    fn take_over(&self, stored: StoredConnection) {
         let now = self.clock.now();
         let mut state = self.lock();
         state.standing.follow(stored.state, now);
-        self.changed_to(&mut state, stored.clone(), now);
+        self.changed_to(&mut state, stored, now);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -337,8 +347,12 @@ impl Gate {
             let mut saved = self.saved.lock().await;
             let Some(stored) = self.to_be_saved(*saved) else { return };
             match self.write(&stored, None).await {
-                Ok(()) => {
-                    *saved = Some(stored.state);
+                Ok(stands) => {
+                    *saved = Some(stands.state);
+                    if stands.state != stored.state {
+                        // A person has paused or resumed it, through another worker or without our hearing the answer.
+                        self.take_over(stands);
+                    }
                     continue;
                 }
                 Err(error) => {

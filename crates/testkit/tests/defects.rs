@@ -136,6 +136,7 @@ caught! {
     a_fence_that_comes_too_late: FenceTooLate by owners::adopting_anew_fences_the_former_owner;
     items_of_any_place: ItemsOfAnyPlace by replays::items_belong_to_their_place;
     a_rate_for_each_worker: RateOfEachWorker by replay_jobs::a_rate_is_shared_by_all_workers;
+    a_pause_overwritten: PauseOverwritten by connections::a_pause_begins_and_ends_by_a_person_alone;
     a_skipped_item_lost: SkippedForGood by replay_jobs::a_skipped_item_that_is_delivered_counts;
     checkpoints_forgotten: CheckpointsForgotten by checkpoints::what_a_group_has_begun_is_remembered;
     checkpoints_shared: CheckpointsShared by checkpoints::what_a_group_has_begun_is_remembered;

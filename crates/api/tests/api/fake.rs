@@ -85,7 +85,11 @@ impl Connections for Moody {
         self.memory.load().await
     }
 
-    async fn save(&self, connection: &StoredConnection, act: Option<&Act>) -> Result<(), StoreError> {
+    async fn save(
+        &self,
+        connection: &StoredConnection,
+        act: Option<&Act>,
+    ) -> Result<StoredConnection, StoreError> {
         self.check()?;
         self.memory.save(connection, act).await
     }

@@ -178,3 +178,22 @@ async fn a_client_that_hangs_up_does_not_leave_a_pause_half_done() {
     rig.until("it is paused", async || rig.connection() == ConnectionState::Paused).await;
     assert_eq!(rig.kept().await, Some(ConnectionState::Paused));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_whose_answer_was_lost_holds() {
+    let rig = Rig::new(Options::default()).await;
+    rig.set_connection(ConnectionState::Paused).await;
+    rig.acts.lose_answers(true);
+    let unsure = rig.hub.set_connection("shop", ConnectionState::Ok, &act()).await;
+    assert!(unsure.is_err());
+    rig.acts.lose_answers(false);
+    publish_keys(&rig, 10).await;
+    rig.until_called(10).await;
+    assert_eq!((rig.connection(), rig.kept().await), (ConnectionState::Ok, Some(ConnectionState::Ok)));
+    rig.acts.lose_answers(true);
+    let unsure = rig.hub.set_connection("shop", ConnectionState::Paused, &act()).await;
+    assert!(unsure.is_err());
+    rig.acts.lose_answers(false);
+    rig.until("it is known", async || rig.connection() == ConnectionState::Paused).await;
+    assert_eq!(rig.kept().await, Some(ConnectionState::Paused));
+}

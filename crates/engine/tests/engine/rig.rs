@@ -226,12 +226,18 @@ impl Subscription for Breaking {
 pub struct Slow {
     memory: Memory,
     refuses: AtomicBool,
+    loses: AtomicBool,
 }
 
 impl Slow {
     /// Refuses every write from now on, or does no more.
     pub fn refuse(&self, refuse: bool) {
         self.refuses.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Loses every answer to what was written from now on, or does no more.
+    pub fn lose_answers(&self, lose: bool) {
+        self.loses.store(lose, Ordering::SeqCst);
     }
 
     async fn write(&self) -> Result<(), StoreError> {
@@ -252,9 +258,20 @@ impl Connections for Slow {
         self.memory.load().await
     }
 
-    async fn save(&self, connection: &StoredConnection, act: Option<&Act>) -> Result<(), StoreError> {
+    async fn save(
+        &self,
+        connection: &StoredConnection,
+        act: Option<&Act>,
+    ) -> Result<StoredConnection, StoreError> {
         self.write().await?;
-        self.memory.save(connection, act).await
+        let stands = self.memory.save(connection, act).await?;
+        if self.loses.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                doing: "writing an act",
+                source: "the answer is lost".into(),
+            });
+        }
+        Ok(stands)
     }
 }
 
@@ -422,7 +439,11 @@ impl Rig {
             silent: Arc::default(),
             panics: Arc::default(),
         };
-        let acts = Arc::new(Slow { memory: memory.clone(), refuses: AtomicBool::new(false) });
+        let acts = Arc::new(Slow {
+            memory: memory.clone(),
+            refuses: AtomicBool::default(),
+            loses: AtomicBool::default(),
+        });
         let loses = AtomicBool::new(false);
         let settlements = Arc::new(Unsure { memory: memory.clone(), loses, calls: AtomicUsize::new(0) });
         let shared = Arc::new(memory.clone());

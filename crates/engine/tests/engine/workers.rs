@@ -121,6 +121,32 @@ async fn a_credential_that_one_worker_finds_refused_stops_the_others_until_it_wo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_credential_that_works_again_does_not_end_the_pause_that_a_person_made_meanwhile() {
+    let rig = Rig::new(shared()).await;
+    let second = rig.worker(Roles::default()).await;
+    rig.remote.answers(|_| fault(Class::AuthBroken));
+    rig.publish((0..50).map(|n| (format!("e{n}"), "a"))).await;
+    let both = async |wanted| state(&rig.hub) == wanted && state(&second) == wanted;
+    rig.until("both stop", async || both(ConnectionState::NeedsAuth).await).await;
+    let before = rig.remote.calls().len();
+    rig.remote.answers(|_| (SECOND / 5, Ok(())));
+    rig.until_called(before + 1).await;
+    // The probe is out when somebody pauses through the worker that does not make it, and is answered before the other follows.
+    let calls = |hub: &Hub| hub.connections()[0].in_flight > 0;
+    let (probing, other) = if calls(&second) { (&second, &rig.hub) } else { (&rig.hub, &second) };
+    assert!(calls(probing) && !calls(other));
+    other.set_connection("shop", ConnectionState::Paused, &act()).await.expect("the store takes it");
+    assert_ne!(state(probing), ConnectionState::Paused, "it does not know of it yet");
+    rig.until("both have stopped", async || both(ConnectionState::Paused).await).await;
+    rig.wait(3 * SECOND).await;
+    let calls = rig.remote.calls().len();
+    rig.wait(600 * SECOND).await;
+    assert_eq!((rig.kept().await, rig.remote.calls().len()), (Some(ConnectionState::Paused), calls));
+    assert!(both(ConnectionState::Paused).await);
+    assert_eq!(probing.connections()[0].detail.as_deref(), Some("ann: because"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_is_sent_by_the_owners_of_its_places_at_one_rate() {
     let rig = Rig::new(shared()).await;
     let second = rig.worker(Roles::default()).await;

@@ -24,9 +24,9 @@ use std::{
 
 use async_trait::async_trait;
 use crossdock_core::{
-    Act, Checkpoints, Clock, ConnectionName, Connections, Cursor, DeadLetter, DeadLetterId, Epoch, EventLog,
-    FlowName, Group, GroupId, HeldId, Leases, NewHeld, Page, PageRequest, Partition, ReplayId, StoreError,
-    StoredConnection, Topic,
+    Act, Checkpoints, Clock, ConnectionName, ConnectionState, Connections, Cursor, DeadLetter, DeadLetterId,
+    Epoch, EventLog, FlowName, Group, GroupId, HeldId, Leases, NewHeld, Page, PageRequest, Partition,
+    ReplayId, StoreError, StoredConnection, Topic,
 };
 use tokio::sync::Notify;
 
@@ -69,6 +69,8 @@ pub enum Defect {
     RateOfEachWorker,
     /// An item that was skipped stays so when it is delivered after all.
     SkippedForGood,
+    /// What a worker finds out of a connection ends a person's pause.
+    PauseOverwritten,
     /// What groups have begun is forgotten over a restart.
     CheckpointsForgotten,
     /// What one group has begun all have.
@@ -239,14 +241,27 @@ impl Connections for Memory {
         Ok(self.lock().connections.values().cloned().collect())
     }
 
-    async fn save(&self, connection: &StoredConnection, act: Option<&Act>) -> Result<(), StoreError> {
+    async fn save(
+        &self,
+        connection: &StoredConnection,
+        act: Option<&Act>,
+    ) -> Result<StoredConnection, StoreError> {
         let mut state = self.lock();
-        state.connections.insert(connection.name.clone(), connection.clone());
         if let Some(act) = act {
             state.audit.push((act.clone(), "connection", 1));
+        } else if let Some(stands) = state.connections.get(&connection.name)
+            && is_paused(stands) != is_paused(connection)
+            && !self.has(Defect::PauseOverwritten)
+        {
+            return Ok(stands.clone());
         }
-        Ok(())
+        state.connections.insert(connection.name.clone(), connection.clone());
+        Ok(connection.clone())
     }
+}
+
+fn is_paused(connection: &StoredConnection) -> bool {
+    connection.state == ConnectionState::Paused
 }
 
 #[async_trait]
