@@ -75,9 +75,9 @@ pub(crate) async fn dial(options: &RabbitOptions, purpose: &str) -> Result<Conne
     Err(refusal.unwrap_or(Refusal { kind: RefusalKind::Unreachable, text: "no server is named".to_owned() }))
 }
 
-/// The major version of the broker; none if it does not tell. The client library keeps what the broker says of itself to
+/// The version of the broker, major and minor; none if it does not tell. The client library keeps what the broker says of itself to
 /// itself, so it is asked for by hand, on a connection that ends with its greeting.
-pub(crate) async fn version(options: &RabbitOptions) -> Result<Option<u32>, Refusal> {
+pub(crate) async fn version(options: &RabbitOptions) -> Result<Option<(u32, u32)>, Refusal> {
     let tls = match &options.tls {
         Some(tls) => certificates(tls).await?,
         None => OwnedTLSConfig::default(),
@@ -85,7 +85,7 @@ pub(crate) async fn version(options: &RabbitOptions) -> Result<Option<u32>, Refu
     let mut refusal = None;
     for (host, port) in &options.hosts {
         match timeout(options.connect_timeout, greeting(options, host, *port, tls.clone())).await {
-            Ok(Ok(greeting)) => return Ok(major_version(&greeting)),
+            Ok(Ok(greeting)) => return Ok(version_in(&greeting)),
             Ok(Err(error)) => {
                 refusal.get_or_insert(refused(&format!("{host}:{port}"), &error.into(), options))
             }
@@ -127,12 +127,13 @@ async fn greeting(
 }
 
 /// In the table of the broker's properties: the name as a short string, the type, the value as a long string.
-fn major_version(greeting: &[u8]) -> Option<u32> {
+fn version_in(greeting: &[u8]) -> Option<(u32, u32)> {
     const NAME: &[u8] = b"\x07versionS";
     let at = greeting.windows(NAME.len()).position(|window| window == NAME)?;
-    let value = greeting.get(at + NAME.len() + 4..)?;
-    let digits: Vec<u8> = value.iter().copied().take_while(u8::is_ascii_digit).collect();
-    String::from_utf8(digits).ok()?.parse().ok()
+    let (length, value) = greeting.get(at + NAME.len()..)?.split_first_chunk::<4>()?;
+    let value = value.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    let mut numbers = std::str::from_utf8(value).ok()?.split('.').map(|number| number.parse().ok());
+    numbers.next()?.zip(numbers.next()?)
 }
 
 async fn connect(
@@ -226,13 +227,16 @@ fn refused(server: &str, error: &lapin::Error, options: &RabbitOptions) -> Refus
 
 #[cfg(test)]
 mod tests {
-    use super::major_version;
+    use super::version_in;
 
     #[test]
     fn the_version_is_read_from_the_greeting() {
-        let greeting = b"\0\x0a\0\x0a\0\x09\x07productS\0\0\0\x08RabbitMQ\x07versionS\0\0\0\x063.10.8";
-        assert_eq!(major_version(greeting), Some(3));
-        assert_eq!(major_version(b"\x07versionS\0\0"), None);
-        assert_eq!(major_version(b""), None);
+        let greeting =
+            b"\0\x0a\0\x0a\0\x09\x07productS\0\0\0\x08RabbitMQ\x07versionS\0\0\0\x063.10.8\x08platform";
+        assert_eq!(version_in(greeting), Some((3, 10)));
+        assert_eq!(version_in(b"\x07versionS\0\0\0\x0a4.1.0-rc.1"), Some((4, 1)));
+        for broken in [b"\x07versionS\0\0".as_slice(), b"\x07versionS\0\0\0\xff3.1", b""] {
+            assert_eq!(version_in(broken), None);
+        }
     }
 }

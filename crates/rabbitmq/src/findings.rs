@@ -65,15 +65,20 @@ impl RabbitMq {
     }
 }
 
-/// Whether the broker takes events. It says so only to those who publish; this event is for nobody.
+/// Whether the broker takes events. It says so only to those who publish, after their first event, which it may have taken: so two are
+/// sent, and they are for nobody.
 async fn alarm(link: &Arc<Link>, exchange: Option<&str>) -> Result<Option<Finding>, Trouble> {
     let channel = link.channel().await?;
     let publishing = async {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         let nobody = format!("check.{}", uuid::Uuid::new_v4());
-        let exchange = exchange.unwrap_or_default();
-        channel.basic_publish(exchange.into(), nobody.into(), options, b"", properties).await?.await
+        let publish = || {
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let exchange = exchange.unwrap_or_default();
+            channel.basic_publish(exchange.into(), nobody.as_str().into(), options, b"", properties)
+        };
+        publish().await?.await?;
+        publish().await?.await
     };
     let mut blocked = link.blocked();
     let reason = tokio::select! {
@@ -97,6 +102,20 @@ async fn alarm(link: &Arc<Link>, exchange: Option<&str>) -> Result<Option<Findin
         format!("it takes no events: {reason}"),
         "give the machine of the broker memory or disk, or raise vm_memory_high_watermark or lower disk_free_limit",
     )))
+}
+
+/// What the adapter needs is there since 3.8; this is the oldest version that it is tested with.
+const OLDEST: (u32, u32) = (3, 10);
+
+fn too_old((major, minor): (u32, u32)) -> Option<Finding> {
+    let (oldest_major, oldest_minor) = OLDEST;
+    ((major, minor) < OLDEST).then(|| {
+        Finding::error(
+            "broker",
+            format!("it is RabbitMQ {major}.{minor}, older than {oldest_major}.{oldest_minor}, the oldest that is known to work"),
+            format!("install RabbitMQ {oldest_major}.{oldest_minor} or later"),
+        )
+    })
 }
 
 impl Inner {
@@ -147,27 +166,38 @@ impl Inner {
     async fn look(&self, link: &Arc<Link>, wanted: &Wanted) -> Result<Vec<Finding>, Trouble> {
         let mut desk = Desk::new(link.clone());
         let mut findings = Vec::new();
+        findings.extend(link.version().await?.and_then(too_old));
         let mut seen = None;
+        let refused = |of: &Topic, trouble: Trouble| {
+            self.refused(topic(of), trouble.clone(), "looking").map_err(|_| trouble)
+        };
         for shape in &wanted.topics {
             let exchange = self.names.exchange(&shape.topic);
             findings.push(match desk.has_exchange(&exchange).await {
                 Ok(true) => {
                     seen.get_or_insert(exchange.clone());
-                    let shards = self.registry.partitions(&shape.topic, self.options.partitions);
-                    Finding::ok(topic(&shape.topic), format!("exchange `{exchange}`, {shards} shards"))
+                    // It is there, so this only compares.
+                    match desk.make_exchange(&exchange).await {
+                        Ok(()) => {
+                            let shards = self.registry.partitions(&shape.topic, self.options.partitions);
+                            Finding::ok(
+                                topic(&shape.topic),
+                                format!("exchange `{exchange}`, {shards} shards"),
+                            )
+                        }
+                        Err(trouble) => refused(&shape.topic, trouble)?,
+                    }
                 }
                 Ok(false) => Finding::missing(
                     topic(&shape.topic),
                     format!("the exchange `{exchange}` is missing; it is made"),
                 ),
-                Err(trouble) => {
-                    self.refused(topic(&shape.topic), trouble.clone(), "looking").map_err(|_| trouble)?
-                }
+                Err(trouble) => refused(&shape.topic, trouble)?,
             });
         }
         for (group, topics) in &wanted.groups {
             for topic in topics {
-                findings.extend(self.look_at_queues(&mut desk, group, topic).await?);
+                findings.extend(self.look_at_queues(link, &mut desk, group, topic).await?);
             }
         }
         // At last: a broker that is short of memory answers nothing any more to whoever has published.
@@ -198,6 +228,7 @@ impl Inner {
 
     async fn look_at_queues(
         &self,
+        link: &Link,
         desk: &mut Desk,
         group: &Group,
         topic: &Topic,
@@ -230,7 +261,7 @@ impl Inner {
                 format!("{missing} queues are missing; they are made"),
             ));
         }
-        if unsaid > 0 && self.link.knows_unlimited().await? {
+        if unsaid > 0 && link.knows_unlimited().await? {
             findings.push(Finding::warning(
                 about.clone(),
                 "they are older than this version of RabbitMQ, which drops what was delivered 20 times",

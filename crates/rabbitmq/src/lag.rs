@@ -1,8 +1,43 @@
 //! How far a group is behind.
 
-use crossdock_core::{BrokerError, Group, GroupLag, Partition};
+use crossdock_core::{BrokerError, Group, GroupLag, Partition, Topic};
 
-use crate::{broker::Inner, error::unavailable, topology::Desk};
+use crate::{RabbitError, RabbitMq, Wanted, broker::Inner, error::unavailable, topology::Desk};
+
+/// The queues of a group for one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    /// The group.
+    pub group: Group,
+    /// The topic.
+    pub topic: Topic,
+    /// The queues that are there.
+    pub there: usize,
+    /// Those that are not: what was in them is lost, if they ever were.
+    pub missing: Vec<String>,
+    /// Events that wait in the queues, without those that some worker has in hand.
+    pub waiting: u64,
+}
+
+impl RabbitMq {
+    /// What waits in the queues of all groups that are wanted. Takes nothing from them, and changes nothing.
+    pub async fn depths(&self, wanted: &Wanted) -> Result<Vec<Depth>, RabbitError> {
+        let inner = &self.inner;
+        inner.registry.note(wanted);
+        let (mut desk, mut depths) = (Desk::new(inner.link.clone()), Vec::new());
+        for (group, topics) in &wanted.groups {
+            for topic in topics {
+                let ready = inner.ready(&mut desk, group, topic).await.map_err(|error| {
+                    RabbitError::Unavailable { doing: "looking at queues", source: Box::new(error) }
+                })?;
+                let missing = inner.missing(group, topic, &ready);
+                let (there, waiting) = (ready.len() - missing.len(), ready.iter().flatten().sum());
+                depths.push(Depth { group: group.clone(), topic: topic.clone(), there, missing, waiting });
+            }
+        }
+        Ok(depths)
+    }
+}
 
 impl Inner {
     /// Events that wait in the queues are counted by the broker, those that are out by this worker. What is out at other workers,

@@ -10,6 +10,8 @@
 //! - **Positions.** A partition is a shard of a topic. Queues have no offsets, so the publisher stamps each event with one;
 //!   see [`stamp`]. Stamps ascend within a publisher; where a relay on another machine takes over whose clock is behind, those of
 //!   its first events are lower. Order is always that of the queue.
+//! - **Losses.** A queue says nothing of what it has lost, so events are numbered, and whoever reads a queue tells what is missing; see
+//!   [`sequence`].
 //! - **Publishing** confirms every event, on channels of their own connection; see [`publish`] for what holds after a failure.
 //! - **Consuming** is shared by leases; see [`consume`]. Nothing is ever handed back to a queue to wait for a retry.
 //! - **Topology** is declared once and compared for ever: what differs is an error that names it, and nothing is deleted.
@@ -36,10 +38,12 @@ mod provision;
 mod publish;
 mod record;
 mod registry;
+mod sequence;
 mod stamp;
 mod topology;
 
 pub use broker::RabbitMq;
 pub use error::RabbitError;
+pub use lag::Depth;
 pub use options::{OptionError, RabbitOptions};
 pub use registry::{TopicShape, Wanted};

@@ -18,6 +18,7 @@ use tokio::{
     sync::{OnceCell, watch},
     time::{Instant, timeout},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     RabbitOptions,
@@ -44,6 +45,11 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether it ended a channel, and the connection goes on.
+    pub(crate) fn is_of_channel(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_amqp_soft_error())
+    }
+
     /// The code with which the broker refused the call.
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
@@ -68,17 +74,22 @@ pub(crate) struct Link {
     /// What was told last of it; none while it answers.
     told: Mutex<Option<RefusalKind>>,
     frame_bytes: AtomicUsize,
-    /// Whether -1 is no delivery limit, as from version 4 on. Before, it is one that drops an event when it is delivered
-    /// a second time.
-    knows_unlimited: OnceCell<bool>,
+    /// The version of the broker, if it tells.
+    version: OnceCell<Option<(u32, u32)>>,
 }
 
 #[derive(Default)]
 struct Attempts {
-    connection: Option<Arc<Connection>>,
+    live: Option<Live>,
     /// The last failure, until when it counts, and the wait after the next one.
     failed: Option<(Refusal, Instant, Duration)>,
     closed: bool,
+}
+
+/// A connection, and what follows it: that ends with this, so that a connection which is given up says nothing any more.
+struct Live {
+    connection: Arc<Connection>,
+    attended: DropGuard,
 }
 
 impl Link {
@@ -91,7 +102,7 @@ impl Link {
             blocked: watch::Sender::new(None),
             told: Mutex::new(None),
             frame_bytes: AtomicUsize::new(FRAME_BYTES),
-            knows_unlimited: OnceCell::new(),
+            version: OnceCell::new(),
         })
     }
 
@@ -102,9 +113,9 @@ impl Link {
         options: Arc<RabbitOptions>,
         runtime: Handle,
     ) -> Arc<Self> {
-        let (link, connection) = (Self::new(purpose, options, runtime), Arc::new(connection));
-        link.found(&connection);
-        link.attempts.lock().await.connection = Some(connection);
+        let link = Self::new(purpose, options, runtime);
+        let live = link.found(Arc::new(connection));
+        link.attempts.lock().await.live = Some(live);
         link
     }
 
@@ -117,12 +128,12 @@ impl Link {
             ))
             .into());
         }
-        if let Some(connection) = &attempts.connection {
+        if let Some(Live { connection, .. }) = &attempts.live {
             if connection.status().connected() {
                 return Ok(connection.clone());
             }
             self.lost(RefusalKind::Unreachable, "the connection is lost");
-            attempts.connection = None;
+            attempts.live = None;
         }
         if let Some((refusal, until, _)) = &attempts.failed
             && Instant::now() < *until
@@ -134,8 +145,8 @@ impl Link {
         match dialled.unwrap_or_else(|error| Err(Refusal::internal(&error))) {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                self.found(&connection);
-                *attempts = Attempts { connection: Some(connection.clone()), failed: None, closed: false };
+                let live = Some(self.found(connection.clone()));
+                *attempts = Attempts { live, failed: None, closed: false };
                 Ok(connection)
             }
             Err(refusal) => {
@@ -160,35 +171,48 @@ impl Link {
         }
     }
 
-    /// Whether a queue can say that it has no delivery limit.
-    pub(crate) async fn knows_unlimited(&self) -> Result<bool, Trouble> {
+    /// The version of the broker, major and minor; none if it does not tell.
+    pub(crate) async fn version(&self) -> Result<Option<(u32, u32)>, Trouble> {
         let ask = async || {
             let options = self.options.clone();
             let asked = self.runtime.spawn(async move { version(&options).await }).await;
-            let version = asked.unwrap_or_else(|error| Err(Refusal::internal(&error)))?;
-            Ok(version.is_some_and(|major| major >= 4))
+            Ok(asked.unwrap_or_else(|error| Err(Refusal::internal(&error)))?)
         };
-        self.knows_unlimited.get_or_try_init(ask).await.copied()
+        self.version.get_or_try_init(ask).await.copied()
+    }
+
+    /// Whether a queue can say that it has no delivery limit: -1 is none from version 4 on. Before, it is one that drops an event
+    /// when it is delivered a second time.
+    pub(crate) async fn knows_unlimited(&self) -> Result<bool, Trouble> {
+        Ok(self.version().await?.is_some_and(|(major, _)| major >= 4))
     }
 
     /// Gives the connection up: it does not answer.
     pub(crate) async fn discard(self: &Arc<Self>) {
-        let connection = self.attempts.lock().await.connection.take();
-        if let Some(connection) = connection {
+        if self.renew().await {
             self.lost(RefusalKind::Unreachable, "the broker does not answer");
-            self.runtime.spawn(hang_up(connection));
         }
+    }
+
+    /// Gives the connection up, if there is one; who asks next gets a new one.
+    pub(crate) async fn renew(&self) -> bool {
+        let live = self.attempts.lock().await.live.take();
+        let was_there = live.is_some();
+        if let Some(live) = live {
+            self.runtime.spawn(hang_up(live));
+        }
+        was_there
     }
 
     /// Makes no connection any more, and ends the one there is.
     pub(crate) async fn close(&self) {
-        let connection = {
+        let live = {
             let mut attempts = self.attempts.lock().await;
             attempts.closed = true;
-            attempts.connection.take()
+            attempts.live.take()
         };
-        if let Some(connection) = connection {
-            hang_up(connection).await;
+        if let Some(live) = live {
+            hang_up(live).await;
         }
     }
 
@@ -202,7 +226,7 @@ impl Link {
         self.frame_bytes.load(Ordering::Relaxed)
     }
 
-    fn found(self: &Arc<Self>, connection: &Arc<Connection>) {
+    fn found(self: &Arc<Self>, connection: Arc<Connection>) -> Live {
         let frame = usize::try_from(connection.configuration().frame_max()).unwrap_or(FRAME_BYTES);
         self.frame_bytes.store(frame, Ordering::Relaxed);
         self.blocked.send_replace(None);
@@ -212,8 +236,11 @@ impl Link {
             Some(_) => tracing::info!(purpose, servers, "the broker answers again"),
             None => tracing::debug!(purpose, servers, "connected to the broker"),
         }
+        let given_up = CancellationToken::new();
         let events = connection.events_listener();
-        self.runtime.spawn(attend(Arc::downgrade(self), Arc::downgrade(connection), events));
+        let attending = attend(Arc::downgrade(self), Arc::downgrade(&connection), events, given_up.clone());
+        self.runtime.spawn(given_up.clone().run_until_cancelled_owned(attending));
+        Live { connection, attended: given_up.drop_guard() }
     }
 
     /// Says so, once for each kind of reason.
@@ -241,14 +268,20 @@ impl Refusal {
     }
 }
 
-/// Ends a connection in order, if the broker has an ear for it.
-async fn hang_up(connection: Arc<Connection>) {
+/// Ends a connection in order, if the broker has an ear for it. That it ends is nothing to be told.
+async fn hang_up(Live { connection, attended }: Live) {
+    drop(attended);
     // Dropping it ends it too, only later.
     let _ = timeout(Duration::from_secs(2), connection.close(200, "OK".into())).await;
 }
 
-/// Follows what the broker says about a connection, as long as there is one.
-async fn attend(link: Weak<Link>, connection: Weak<Connection>, events: impl Stream<Item = Event>) {
+/// Follows what the broker says about a connection, until there is none or it is given up.
+async fn attend(
+    link: Weak<Link>,
+    connection: Weak<Connection>,
+    events: impl Stream<Item = Event>,
+    given_up: CancellationToken,
+) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let Some(link) = link.upgrade() else { return };
@@ -264,7 +297,10 @@ async fn attend(link: Weak<Link>, connection: Weak<Connection>, events: impl Str
             }
             // Channels tell their errors here too.
             Event::Error(error) if !connection.upgrade().is_some_and(|there| there.status().connected()) => {
-                link.lost(RefusalKind::Unreachable, &crossdock_core::chain(&error));
+                // It may have been given up while this ran.
+                if !given_up.is_cancelled() {
+                    link.lost(RefusalKind::Unreachable, &crossdock_core::chain(&error));
+                }
                 return;
             }
             _ => {}

@@ -33,10 +33,10 @@ impl RabbitMq {
         let (mut made, mut wrong) = (Vec::new(), Vec::new());
         for shape in &wanted.topics {
             let exchange = inner.names.exchange(&shape.topic);
-            if desk.has_exchange(&exchange).await.map_err(|error| failed("making topics", error))? {
-                continue;
-            }
+            let there = desk.has_exchange(&exchange).await;
+            let there = there.map_err(|error| failed("making topics", error))?;
             match desk.make_exchange(&exchange).await {
+                Ok(()) if there => {}
                 Ok(()) => made.push(Finding::ok(
                     findings::topic(&shape.topic),
                     format!("made as exchange `{exchange}`"),
@@ -87,23 +87,19 @@ impl Inner {
     /// told.
     pub(crate) async fn make_queues(&self, group: &Group, topics: &[Topic]) -> Result<usize, RabbitError> {
         let begun = self.checkpoints.begun(group).await?;
-        let mut desk = Desk::new(self.link.clone());
-        let mut made = 0;
-        for partition in self.partitions(topics) {
-            let (queue, exchange) =
-                (self.names.queue(group, &partition), self.names.exchange(&partition.topic));
-            let trouble = |error| failed("making queues", error);
-            let is_new = desk.queue(&queue).await.map_err(trouble)?.is_none();
-            if is_new && begun.contains(&partition.topic) {
-                tracing::error!(
-                    queue, %group, topic = %partition.topic,
-                    "the queue is gone, and so are the events that were in it: it is made anew; publish them once more with \
-                     `crossdock outbox rewind`"
-                );
+        let trouble = |error| failed("making queues", error);
+        let (mut desk, mut made) = (Desk::new(self.link.clone()), 0);
+        for topic in topics {
+            let ready = self.ready(&mut desk, group, topic).await.map_err(trouble)?;
+            if begun.contains(topic) {
+                self.tell_of_missing(group, topic, &ready);
             }
-            made += usize::from(is_new);
-            desk.make_queue(&queue).await.map_err(trouble)?;
-            desk.bind(&queue, &exchange, &binding_key(partition.number)).await.map_err(trouble)?;
+            made += ready.iter().filter(|ready| ready.is_none()).count();
+            for partition in self.partitions(std::slice::from_ref(topic)) {
+                let (queue, exchange) = (self.names.queue(group, &partition), self.names.exchange(topic));
+                desk.make_queue(&queue).await.map_err(trouble)?;
+                desk.bind(&queue, &exchange, &binding_key(partition.number)).await.map_err(trouble)?;
+            }
         }
         let new: Vec<_> = topics.iter().filter(|topic| !begun.contains(topic)).cloned().collect();
         if !new.is_empty() {
@@ -112,15 +108,51 @@ impl Inner {
         Ok(made)
     }
 
-    /// What is there of the queues of a group and topic.
-    pub(crate) async fn find(&self, desk: &mut Desk, group: &Group, topic: &Topic) -> Result<Found, Trouble> {
+    /// Queues of a group that has begun are gone, or there are to be more shards than before.
+    fn tell_of_missing(&self, group: &Group, topic: &Topic, ready: &[Option<u64>]) {
+        let queues = self.missing(group, topic, ready).join(" ");
+        if queues.is_empty() {
+        } else if grown(ready).is_some() {
+            tracing::warn!(
+                queues, %group, %topic,
+                "queues are made beyond those that were there: so be it if `partitions` was raised; if not, they were deleted \
+                 with the events in them"
+            );
+        } else {
+            tracing::error!(
+                queues, %group, %topic,
+                "the queue is gone, and so are the events that were in it: it is made anew; publish them once more with \
+                 `crossdock outbox rewind`"
+            );
+        }
+    }
+
+    /// The names of the queues that are not there.
+    pub(crate) fn missing(&self, group: &Group, topic: &Topic, ready: &[Option<u64>]) -> Vec<String> {
         let partitions = self.partitions(std::slice::from_ref(topic));
-        let mut ready = Vec::with_capacity(partitions.len());
-        for partition in &partitions {
-            let queue = desk.queue(&self.names.queue(group, partition)).await?;
+        let missing = partitions.iter().zip(ready).filter(|(_, ready)| ready.is_none());
+        missing.map(|(partition, _)| self.names.queue(group, partition)).collect()
+    }
+
+    /// For each shard how many events wait in the queue of a group; none where there is no queue.
+    pub(crate) async fn ready(
+        &self,
+        desk: &mut Desk,
+        group: &Group,
+        topic: &Topic,
+    ) -> Result<Vec<Option<u64>>, Trouble> {
+        let mut ready = Vec::new();
+        for partition in self.partitions(std::slice::from_ref(topic)) {
+            let queue = desk.queue(&self.names.queue(group, &partition)).await?;
             ready.push(queue.map(|queue| queue.ready));
         }
-        let number = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+        Ok(ready)
+    }
+
+    /// What is there of the queues of a group and topic.
+    pub(crate) async fn find(&self, desk: &mut Desk, group: &Group, topic: &Topic) -> Result<Found, Trouble> {
+        let ready = self.ready(desk, group, topic).await?;
+        let number = u32::try_from(ready.len()).unwrap_or(u32::MAX);
         let beyond = crossdock_core::Partition { topic: topic.clone(), number };
         let beyond = desk.queue(&self.names.queue(group, &beyond)).await?.is_some();
         Ok(Found { ready, beyond })
@@ -150,7 +182,6 @@ impl Found {
     /// Why the number of shards cannot be what is wanted. With other shards keys move between queues: that keeps their order
     /// only if nothing waits.
     pub(crate) fn differs(&self, group: &Group, topic: &Topic) -> Option<Finding> {
-        let there = self.ready.iter().take_while(|ready| ready.is_some()).count();
         let wanted = self.ready.len();
         if self.beyond {
             return Some(Finding::error(
@@ -161,9 +192,9 @@ impl Found {
                 "write the number of `partitions` that the topic was made with, or delete the queues beyond once they are empty",
             ));
         }
-        let has_grown = there > 0 && self.ready[there..].iter().all(Option::is_none) && there < wanted;
+        let there = grown(&self.ready)?;
         let waiting: u64 = self.ready.iter().flatten().sum();
-        (has_grown && waiting > 0).then(|| {
+        (waiting > 0).then(|| {
             Finding::error(
                 findings::queues(group, topic),
                 format!("{there} of {wanted} shards have a queue, and {waiting} events wait in them"),
@@ -174,4 +205,10 @@ impl Found {
             )
         })
     }
+}
+
+/// How many shards there were, where only the last ones have no queue.
+fn grown(ready: &[Option<u64>]) -> Option<usize> {
+    let there = ready.iter().take_while(|ready| ready.is_some()).count();
+    (there > 0 && there < ready.len() && ready[there..].iter().all(Option::is_none)).then_some(there)
 }

@@ -18,12 +18,16 @@ use lapin::{
 
 pub(crate) use read::{Read, read};
 
+use crate::sequence::Sequence;
+
 const PREFIX: &str = "cloudEvents:";
 /// JMS clients know no colons in names.
 const OTHER_PREFIX: &str = "cloudEvents_";
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 /// The offset that the publisher gave the event.
 pub(crate) const OFFSET: &str = "x-crossdock-offset";
+/// The number by which a loss is seen.
+const SEQUENCE: &str = "x-crossdock-sequence";
 /// The order of the extensions: names, and pairs of a name and a value.
 const ORDER: &str = "x-crossdock-extensions";
 /// The longest short string: names of headers, and properties.
@@ -31,8 +35,9 @@ const SHORT_MAX: usize = 255;
 const PERSISTENT: u8 = 2;
 
 /// The properties of an event.
-pub(crate) fn properties(event: &Event, offset: Offset) -> BasicProperties {
+pub(crate) fn properties(event: &Event, offset: Offset, sequence: Sequence) -> BasicProperties {
     let mut headers = FieldTable::default();
+    headers.insert(SEQUENCE.into(), AMQPValue::LongLongInt(sequence.into()));
     headers.insert(OFFSET.into(), AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)));
     put(&mut headers, "specversion", "1.0");
     put(&mut headers, "id", &event.id);
@@ -156,8 +161,9 @@ mod tests {
                 time: time.map(|time| jiff::Timestamp::from_second(time).expect("a time")),
                 extensions, data: data.clone().into(), ..event()
             };
-            let read = read(delivery(properties(&sent, offset), &data));
-            prop_assert_eq!((read.offset, read.event), (Some(offset), sent));
+            let sequence = Sequence::read(7).expect("a number");
+            let read = read(delivery(properties(&sent, offset, sequence), &data));
+            prop_assert_eq!((read.offset, read.sequence, read.event), (Some(offset), Some(sequence), sent));
         }
     }
 

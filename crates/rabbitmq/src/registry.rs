@@ -7,6 +7,8 @@ use std::{
 
 use crossdock_core::{Group, Partition, Topic};
 
+use crate::names::Names;
+
 /// A topic as the configuration wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicShape {
@@ -67,6 +69,11 @@ impl Registry {
         let state = self.state();
         let groups = state.groups.iter().filter(|(_, topics)| topics.contains(topic));
         groups.map(|(group, _)| group.clone()).collect()
+    }
+
+    /// The queues of a shard.
+    pub(crate) fn queues(&self, names: &Names, shard: &Partition) -> Vec<String> {
+        self.groups_of(&shard.topic).iter().map(|group| names.queue(group, shard)).collect()
     }
 
     pub(crate) fn partitions(&self, topic: &Topic, unsaid: u32) -> u32 {

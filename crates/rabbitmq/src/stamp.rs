@@ -15,6 +15,7 @@ use std::{
 };
 
 use crossdock_core::{Offset, Partition};
+use jiff::Timestamp;
 
 /// 2024-01-01T00:00:00Z.
 const EPOCH: Duration = Duration::from_secs(1_704_067_200);
@@ -62,6 +63,13 @@ pub(crate) fn now() -> u64 {
     milliseconds << COUNT_BITS
 }
 
+/// When a stamp was given out, to the millisecond.
+pub(crate) fn time(offset: Offset) -> Timestamp {
+    let since = EPOCH + Duration::from_millis(offset >> (PUBLISHER_BITS + COUNT_BITS));
+    // 41 bits of milliseconds end in 2093.
+    Timestamp::UNIX_EPOCH.checked_add(since).unwrap_or(Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use crossdock_core::Topic;
@@ -76,6 +84,8 @@ mod tests {
         let given: Vec<_> = ticks.iter().map(|now| stamps.next(&partition(0), *now)).collect();
         assert!(given.is_sorted_by(|a, b| a < b), "{given:?}");
         assert!(stamps.end(&partition(0)) > given[4] && given[4] < 1 << 63);
+        let age = Timestamp::now().duration_since(time(given[0])).abs();
+        assert!(age < jiff::SignedDuration::from_secs(1), "{age:?}");
         assert!(stamps.end(&partition(1)) <= stamps.next(&partition(1), now()));
     }
 }

@@ -13,7 +13,11 @@ use crossdock_testkit::{
         private::{RabbitMq, free_port},
     },
 };
-use house::{House, events, publish};
+use house::{House, events, lines, publish};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 /// The findings that are no good news.
 async fn wrong(house: &House, url: &str, more: &[(&str, &str)], wanted: &Wanted) -> Vec<Finding> {
@@ -115,6 +119,7 @@ async fn what_is_missing_is_made_and_then_as_it_should_be() {
 /// Fewer shards would leave queues that nobody reads; more would move keys while events wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_number_of_shards_is_refused_while_it_would_lose_or_turn_something() {
+    lines::record();
     let house = House::shared();
     let wanted = |shards| house.wanted(&[("orders", shards)], &[("billing", &["orders"])]);
     let worker = house.open(house.options(&[]), &wanted(2)).await;
@@ -130,9 +135,11 @@ async fn another_number_of_shards_is_refused_while_it_would_lose_or_turn_somethi
     reader.until(events("k", 0..10)).await;
     drop(reader);
     worker.rabbit.close(Duration::from_secs(5)).await;
-    // Once everything is finished, there may be more.
+    // Once everything is finished, there may be more; that is no loss.
     let worker = house.open(house.options(&[]), &wanted(4)).await;
     publish(&worker.rabbit, "orders", events("k", 10..20)).await;
+    assert_eq!(lines::with(&["ERROR", &house.prefix]), [""; 0]);
+    assert_eq!(lines::with(&["WARN", &house.queue("billing", "orders", 3), "was raised"]).len(), 1);
 }
 
 /// Policies and alarms, as the management API tells them. R5 and R7.
@@ -184,4 +191,42 @@ async fn policies_that_would_lose_events_are_named() {
     let login = [("management", management.as_str()), ("management.password", "wrong")];
     let found = wrong(&house, &server.url(), &login, &wanted).await;
     assert!(only(&found).0.contains("401"), "{found:?}");
+}
+
+/// The broker is made to look older than it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_too_old_is_named() {
+    let house = House::shared();
+    let url = services::amqp();
+    let (login, server) = url.rsplit_once('@').expect("a login");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let way = format!("{login}@{}", listener.local_addr().expect("an address"));
+    let server = server.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let broker = TcpStream::connect(&server).await.expect("the broker answers");
+            tokio::spawn(aged(client, broker));
+        }
+    });
+    let found = wrong(&house, &way, &[], &Wanted::default()).await;
+    let (detail, remedy) = only(&found);
+    assert!(detail.contains("RabbitMQ 1.") && remedy.contains("3.10 or later"), "{found:?}");
+}
+
+/// Passes everything on, and puts another digit first in the version that the broker greets with.
+async fn aged(client: TcpStream, broker: TcpStream) {
+    const NAME: &[u8] = b"\x07versionS";
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_broker, mut to_broker) = broker.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_broker).await });
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = from_broker.read(&mut bytes).await {
+        let bytes = &mut bytes[..count];
+        if let Some(at) = bytes.windows(NAME.len()).position(|window| window == NAME) {
+            bytes[at + NAME.len() + 4] = b'1';
+        }
+        if to_client.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
 }

@@ -5,13 +5,17 @@ mod house;
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use crossdock_core::{Broker, Event, PublishError};
+use crossdock_core::{Broker, Event, PublishError, Severity};
 use crossdock_testkit::{
     eventually,
     services::{self, private::RabbitMq},
 };
 use house::{House, Reader, event, events, publish, publish_somehow, topic};
-use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use lapin::{
+    ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
 use tokio::time::{Instant, timeout};
 
 /// R1, and that nobody else's events are refused with them.
@@ -266,4 +270,69 @@ async fn a_queue_that_differs_is_named_and_left_alone() {
     assert!(finding.detail.contains(&queue) && finding.detail.contains("inequivalent arg"), "{finding:?}");
     assert!(finding.remedy.is_some());
     stranger.queue_declare(queue.into(), options, FieldTable::default()).await.expect("it is as it was");
+}
+
+/// R12: the broker takes less than we were told. The event that it refuses stops no other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_too_large_for_the_broker_alone_is_refused_and_stops_nothing() {
+    let server = RabbitMq::options().line("max_message_size = 100000").start().await;
+    let house = House::at(server.url());
+    let wanted = house.wanted(&[("orders", 2)], &[("billing", &["orders"])]);
+    let worker = house.open(house.options(&[]), &wanted).await;
+    let mut reader = Reader::join(&worker.rabbit, "billing", &["orders"]).await;
+    let large = |number| Event { data: Bytes::from(vec![b'x'; 100_001]), ..event("a", number) };
+    let page: Vec<Event> =
+        (0..10).map(|number| if number == 5 { large(5) } else { event("a", number) }).collect();
+    // As the relay does: what may pass is published again, with what follows it.
+    let (mut left, mut refused) = (page.clone(), Vec::new());
+    eventually("all but one are taken", async || {
+        let answers = worker.rabbit.publish(&topic("orders"), left.clone()).await;
+        let may_pass = |answer: &Result<_, PublishError>| {
+            matches!(answer, Err(PublishError::Unknown | PublishError::Unavailable(_)))
+        };
+        let first = answers.iter().position(may_pass).unwrap_or(answers.len());
+        for (event, answer) in left.drain(..first).zip(&answers) {
+            if let Err(error) = answer {
+                refused.push((event.id, error.clone()));
+            }
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await;
+    let too_large = PublishError::TooLarge { bytes: 100_001, bytes_max: 100_000 };
+    assert_eq!(refused, [("a-5".to_owned(), too_large.clone())]);
+    reader.until(page.into_iter().filter(|event| event.id != "a-5")).await;
+    assert!(reader.firsts("a").is_sorted(), "{:?}", reader.came);
+    let answers = worker.rabbit.publish(&topic("orders"), vec![large(11)]).await;
+    assert_eq!(answers, [Err(too_large)], "the broker is not asked again");
+}
+
+/// An exchange of another type would give every event to all shards, or to none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_differs_is_named_and_left_alone() {
+    let house = House::shared();
+    let wanted = house.wanted(&[("orders", 1)], &[("billing", &["orders"])]);
+    house.note(&wanted);
+    let stranger = house.stranger().await.create_channel().await.expect("a channel");
+    let exchange = house.exchange("orders");
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declare = async |exchange: &str| {
+        let declared =
+            stranger.exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default());
+        declared.await.expect("it is a fanout");
+    };
+    declare(&exchange).await;
+    let worker = house.open_as_it_is(house.options(&[]));
+    let error = worker.rabbit.provision(&wanted).await.expect_err("it is a fanout");
+    let crossdock_rabbitmq::RabbitError::Topology(refused) = error else { panic!("{error:?}") };
+    let found = worker.rabbit.findings(&wanted).await;
+    for findings in [refused, found] {
+        let wrong =
+            findings.iter().find(|finding| finding.severity == Severity::Error).expect("one is wrong");
+        assert!(
+            wrong.detail.contains(&exchange) && wrong.detail.contains("inequivalent arg 'type'"),
+            "{wrong:?}"
+        );
+    }
+    declare(&exchange).await;
 }

@@ -33,7 +33,9 @@ async fn amqplib_reads_our_events_and_we_read_its() {
     let mut read: serde_json::Value =
         serde_json::from_str(&printed).unwrap_or_else(|_| panic!("it printed {printed:?}"));
     let headers = read["properties"]["headers"].as_object_mut().expect("headers");
-    assert!(headers.remove("x-crossdock-offset").is_some(), "our offset travels along");
+    for ours in ["x-crossdock-offset", "x-crossdock-sequence"] {
+        assert!(headers.remove(ours).is_some(), "`{ours}` travels along");
+    }
     let expected = serde_json::json!({
         "key": "0.order.placed",
         "content": "{\"number\":42}",

@@ -11,7 +11,7 @@ use std::{
 use crossdock_core::{Batch, Completed, Delivery, Event, Offset, Partition, Position, Settle};
 use tokio::sync::Notify;
 
-use crate::record::Read;
+use crate::{record::Read, sequence::Seen};
 
 /// How many deliveries a batch has at most.
 const BATCH_MAX: usize = 1_000;
@@ -42,6 +42,8 @@ struct State {
     fresh: usize,
     /// Finished offsets whose acknowledgement may be lost.
     recent: Recent,
+    /// What of the publishers' numbers has come.
+    seen: Seen,
     /// The offset behind the highest that was received.
     end: Offset,
     /// Nothing counts any more.
@@ -70,6 +72,15 @@ pub(crate) struct Arrival {
     pub(crate) read: Read,
 }
 
+/// What messages that came are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    /// There is something to give out.
+    pub(crate) is_full: bool,
+    /// Gaps before messages: how many are missing, and the offset of the message behind them.
+    pub(crate) missing: Vec<(u64, Offset)>,
+}
+
 /// An acknowledgement to be sent: of one tag, or of all up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ack {
@@ -89,6 +100,7 @@ impl Hand {
             acked_above: HashSet::new(),
             fresh: 0,
             recent: Recent::new(usize::from(prefetch) * 2),
+            seen: Seen::default(),
             end: 0,
             is_over: false,
         };
@@ -117,11 +129,16 @@ impl Hand {
         state.acked_above.clear();
     }
 
-    /// Takes messages in; true if there is something to give out.
-    pub(crate) fn receive(&self, arrivals: Vec<Arrival>) -> bool {
-        let mut state = self.state();
-        arrivals.into_iter().for_each(|arrival| state.receive(arrival));
-        !state.buffer.is_empty()
+    /// Takes messages in.
+    pub(crate) fn receive(&self, arrivals: Vec<Arrival>) -> Receipt {
+        let (mut state, mut missing) = (self.state(), Vec::new());
+        for arrival in arrivals {
+            let Arrival { read: Read { sequence, offset, .. }, redelivered, .. } = &arrival;
+            let gap = sequence.map_or(0, |sequence| state.seen.note(sequence, *redelivered));
+            missing.extend(offset.filter(|_| gap > 0).map(|offset| (gap, offset)));
+            state.receive(arrival);
+        }
+        Receipt { is_full: !state.buffer.is_empty(), missing }
     }
 
     /// The next deliveries, if there are any.
@@ -305,7 +322,7 @@ mod tests {
             extensions: Vec::new(),
             data: Bytes::new(),
         };
-        Arrival { tag, redelivered, read: Read { event, offset: Some(offset), fallback: 0 } }
+        Arrival { tag, redelivered, read: Read { event, offset: Some(offset), fallback: 0, sequence: None } }
     }
 
     fn given(hand: &Arc<Hand>) -> Vec<Delivery> {

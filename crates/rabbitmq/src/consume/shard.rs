@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Hand, Shared,
-    hand::{Ack, Arrival},
+    hand::{Ack, Arrival, Receipt},
 };
 use crate::{
     link::{CALL_MAX, Link, Trouble},
     names::{Names, binding_key},
-    record,
+    record, stamp,
     topology::Desk,
 };
 
@@ -65,7 +65,9 @@ impl From<Trouble> for Ended {
     fn from(trouble: Trouble) -> Self {
         let why = chain(&trouble);
         match trouble {
-            Trouble::Failed(error) if error.is_amqp_soft_error() => Self::Alone(why),
+            // A queue without a leader does not answer, though the broker does.
+            Trouble::Silent => Self::Alone(why),
+            trouble if trouble.is_of_channel() => Self::Alone(why),
             _ => Self::WithConnection(why),
         }
     }
@@ -206,7 +208,15 @@ impl Shard {
             }
             next = consumer.next().now_or_never();
         }
-        if self.hand.receive(arrivals) {
+        let Receipt { is_full, missing } = self.hand.receive(arrivals);
+        for (count, offset) in missing {
+            tracing::error!(
+                queue = self.queue, count, published_before = %stamp::time(offset),
+                "events are missing from the queue that the broker had confirmed: it was purged, or unbound for a while, or a \
+                 policy limits it. `crossdock outbox rewind` publishes them once more"
+            );
+        }
+        if is_full {
             self.shared.wake();
         }
         ended
@@ -234,6 +244,9 @@ impl Shard {
         if queue.consumers == 0 {
             return Err(Ended::Alone("the broker does not know it any more".to_owned()));
         }
+        // Where other flows have queues, an event for one that somebody has unbound finds those, and nobody is told.
+        let key = binding_key(self.hand.partition.number);
+        self.desk.bind(&self.queue, &self.exchange, &key).await?;
         let is_stuck = queue.ready > 0 && !waits_for_us;
         if is_stuck && quiet.looked {
             return Err(Ended::Alone("events wait in the queue and none come".to_owned()));

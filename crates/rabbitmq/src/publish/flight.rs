@@ -1,19 +1,19 @@
 //! What was sent and is not confirmed yet.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     future::poll_fn,
     task::{Context, Poll},
     time::Duration,
 };
 
-use crossdock_core::{Position, PublishError, Published};
+use crossdock_core::{Partition, Position, PublishError, Published};
 use futures::{FutureExt, task::noop_waker_ref};
 use lapin::{Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage, types::AMQPValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::line::{Answer, Item, Job};
-use crate::record::OFFSET;
+use crate::{names::Names, record::OFFSET, registry::Registry};
 
 /// How many events of a lane may be unconfirmed before the next call has to wait, and how large they may be.
 const EVENTS_MAX: usize = 4_096;
@@ -25,7 +25,7 @@ pub(crate) struct Flight {
     jobs: VecDeque<Flying>,
     events: usize,
     bytes: usize,
-    /// When something was confirmed or sent last.
+    /// When something was confirmed last, or the first one sent.
     moved: Option<Instant>,
     /// What no queue was found for.
     returned: HashSet<Returned>,
@@ -44,9 +44,18 @@ enum Confirm {
     Missing(PublisherConfirm),
     Taken,
     Refused,
-    /// No confirms were asked for, which cannot be: they are switched on before anything is sent.
-    Unasked,
+    /// Whatever was said, it is not known: something came back; or no confirms were asked for, which cannot be, as they are
+    /// switched on before anything is sent.
+    Doubtful,
     Lost(lapin::Error),
+}
+
+/// What answers are made of.
+pub(crate) struct Verdict<'v> {
+    pub(crate) names: &'v Names,
+    pub(crate) registry: &'v Registry,
+    /// Larger events are why the channel is gone.
+    pub(crate) bytes_max: Option<usize>,
 }
 
 /// A job with its answers.
@@ -81,9 +90,11 @@ impl Flight {
     pub(crate) fn add(&mut self, job: Job, bytes: usize, confirms: Vec<PublisherConfirm>) {
         self.events += confirms.len();
         self.bytes += bytes;
+        if self.jobs.is_empty() {
+            self.moved = Some(Instant::now());
+        }
         let confirms = confirms.into_iter().map(Confirm::Missing).collect();
         self.jobs.push_back(Flying { job, bytes, confirms, at: 0 });
-        self.moved = Some(Instant::now());
     }
 
     /// Waits until the first job is confirmed; gives up when nothing was confirmed for the limit. Cancellation is safe.
@@ -108,7 +119,7 @@ impl Flight {
     /// The client library hands a returned message to whichever confirm comes next, of this job or of a later one. When all of a
     /// job and before it are confirmed, all that came back of it has been handed out; so what is there of later confirms is
     /// looked at too. A group of confirms is handed out under one lock: taking it once is to wait for the end of the group.
-    pub(crate) fn land(&mut self, channel: &Channel, exchange: &str) -> Option<Landed> {
+    pub(crate) fn land(&mut self, channel: &Channel, verdict: &Verdict<'_>) -> Option<Landed> {
         // What is returned here are messages of confirms that were dropped, which none of ours is.
         let _ = channel.wait_for_confirms().now_or_never();
         for flying in self.jobs.iter_mut().skip(1) {
@@ -117,23 +128,38 @@ impl Flight {
         let flying = self.jobs.pop_front()?;
         self.events -= flying.confirms.len();
         self.bytes -= flying.bytes;
-        let (answers, unrouted) = flying.judge(exchange, &mut self.returned);
-        let refused = flying.confirms.iter().any(|confirm| matches!(confirm, Confirm::Refused));
-        Some(Landed { job: flying.job, answers, unrouted, refused })
+        Some(flying.judge(verdict, &mut self.returned, &mut HashSet::new()))
     }
 
-    pub(crate) fn first(&self) -> Option<&Job> {
-        self.jobs.front().map(|flying| &flying.job)
+    /// Gives all of them up. What was confirmed counts all the same, but for what stands behind an event of its key that was not:
+    /// else one queue that does not answer would have the others filled with the same events again and again.
+    ///
+    /// Once anything came back, nothing counts: what came back may have been handed out with the confirm of another event, and
+    /// for one behind it nothing may have been handed out at all.
+    pub(crate) fn give_up(&mut self, verdict: &Verdict<'_>) -> Vec<Landed> {
+        let Self { mut jobs, mut returned, .. } = std::mem::take(self);
+        jobs.iter_mut().for_each(|flying| flying.glance(&mut returned));
+        if !returned.is_empty() {
+            let confirms = jobs.iter_mut().flat_map(|flying| &mut flying.confirms);
+            confirms.for_each(|confirm| *confirm = Confirm::Doubtful);
+        }
+        let mut behind = HashSet::new();
+        jobs.into_iter().map(|flying| flying.judge(verdict, &mut returned, &mut behind)).collect()
+    }
+
+    /// The shards of which something is not confirmed.
+    pub(crate) fn missing(&mut self) -> BTreeSet<Partition> {
+        self.jobs.iter_mut().for_each(|flying| flying.glance(&mut self.returned));
+        let missing = self.jobs.iter().flat_map(|flying| {
+            let items = flying.job.items.iter().zip(&flying.confirms);
+            let missing = items.filter(|(_, confirm)| matches!(confirm, Confirm::Missing(_)));
+            missing.map(|(item, _)| Partition { topic: flying.job.topic.clone(), number: item.shard })
+        });
+        missing.collect()
     }
 
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.iter().map(|flying| &flying.job)
-    }
-
-    /// Gives all of them up.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Job> + use<> {
-        let jobs = std::mem::take(self).jobs;
-        jobs.into_iter().map(|flying| flying.job)
     }
 }
 
@@ -167,38 +193,61 @@ impl Flying {
     }
 
     /// One answer for each event. Behind an event that may be taken later nothing of its key counts as taken.
-    fn judge(&self, exchange: &str, returned: &mut HashSet<Returned>) -> (Vec<(usize, Answer)>, bool) {
-        let (mut behind, mut unrouted) = (HashSet::new(), false);
-        let answers = self.job.items.iter().zip(&self.confirms).map(|(item, confirm)| {
-            let came_back = !returned.is_empty() && returned.remove(&item.returned(exchange));
+    fn judge(
+        self,
+        verdict: &Verdict<'_>,
+        returned: &mut HashSet<Returned>,
+        behind: &mut HashSet<String>,
+    ) -> Landed {
+        let exchange = verdict.names.exchange(&self.job.topic);
+        let (mut answers, mut unrouted, mut refused) =
+            (Vec::with_capacity(self.confirms.len()), false, false);
+        for (item, confirm) in self.job.items.iter().zip(&self.confirms) {
+            let came_back = !returned.is_empty() && returned.remove(&item.returned(&exchange));
             unrouted |= came_back;
-            let answer = match confirm {
-                Confirm::Taken if came_back => {
-                    Err(PublishError::Unavailable("no queue of any flow is bound to its exchange".to_owned()))
-                }
-                Confirm::Taken => Ok(Published::New(Some(Position {
+            refused |= matches!(confirm, Confirm::Refused);
+            let answer = match (confirm, verdict.bytes_max) {
+                (Confirm::Taken, _) if came_back => Err(PublishError::Unavailable(UNROUTED.to_owned())),
+                (Confirm::Taken, _) => Ok(Published::New(Some(Position {
                     topic: self.job.topic.clone(),
                     partition: item.shard,
                     offset: item.offset,
                 }))),
-                Confirm::Refused => Err(PublishError::Unavailable(
-                    "the broker refused it: a queue is full or has no leader".to_owned(),
-                )),
-                Confirm::Unasked | Confirm::Missing(_) | Confirm::Lost(_) => Err(PublishError::Unknown),
-            };
-            let key = item.event.key.as_deref();
-            let answer = match answer {
-                Ok(_) if key.is_some_and(|key| behind.contains(key)) => Err(PublishError::Unknown),
-                Err(error) => {
-                    behind.extend(key);
-                    Err(error)
+                (Confirm::Refused, _) => {
+                    let shard = Partition { topic: self.job.topic.clone(), number: item.shard };
+                    Err(PublishError::Unavailable(refusal(&verdict.registry.queues(verdict.names, &shard))))
                 }
-                taken => taken,
+                (_, Some(bytes_max)) if item.bytes > bytes_max => {
+                    Err(PublishError::TooLarge { bytes: item.bytes, bytes_max })
+                }
+                _ => Err(PublishError::Unknown),
             };
-            (item.index, answer)
-        });
-        (answers.collect(), unrouted)
+            answers.push((item.index, settled(answer, item.event.key.as_deref(), behind)));
+        }
+        Landed { job: self.job, answers, unrouted, refused }
     }
+}
+
+/// The answer, unless the key has one before it that may be taken later.
+fn settled(answer: Answer, key: Option<&str>, behind: &mut HashSet<String>) -> Answer {
+    match answer {
+        Ok(_) if key.is_some_and(|key| behind.contains(key)) => Err(PublishError::Unknown),
+        Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => {
+            behind.extend(key.map(str::to_owned));
+            Err(error)
+        }
+        answer => answer,
+    }
+}
+
+/// Why an event that found no queue was not taken.
+const UNROUTED: &str = "no queue of any flow is bound to its exchange";
+
+fn refusal(queues: &[String]) -> String {
+    format!(
+        "the broker refused it: {} is full or has no leader, as `rabbitmqctl list_queues name messages policy leader` tells",
+        queues.join(" or ")
+    )
 }
 
 impl Item {
@@ -217,7 +266,7 @@ impl Confirm {
                 *self = match &confirmation {
                     Confirmation::Ack(_) => Self::Taken,
                     Confirmation::Nack(_) => Self::Refused,
-                    Confirmation::NotRequested => Self::Unasked,
+                    Confirmation::NotRequested => Self::Doubtful,
                 };
                 returned.extend(confirmation.take_message().as_ref().and_then(name));
                 Poll::Ready(())

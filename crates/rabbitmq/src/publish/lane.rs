@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Context, time::Duration};
 
 use bytes::Bytes;
-use crossdock_core::{PublishError, Topic, chain};
+use crossdock_core::{Partition, PublishError, Topic, chain};
 use futures::{FutureExt, future::maybe_done, task::noop_waker_ref};
 use lapin::{
     Channel, PublisherConfirm,
@@ -13,14 +13,16 @@ use lapin::{
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    flight::{Flight, Lost},
+    flight::{Flight, Landed, Lost, Verdict},
     line::{Item, Job, Line},
+    silence::Silence,
 };
 use crate::{
     link::{CALL_MAX, Link, Trouble},
     names::{Names, routing_key},
     record,
     registry::Registry,
+    sequence::{Numbers, Sequence},
     topology::Desk,
 };
 
@@ -28,6 +30,10 @@ use crate::{
 const AT_ONCE: usize = 1_000;
 /// not-found: the exchange was deleted.
 const NOT_FOUND: u16 = 404;
+/// precondition-failed: among other things, an event is too large.
+const REFUSED: u16 = 406;
+/// How long a channel may take to end.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// What a lane works with.
 pub(crate) struct Surroundings {
@@ -41,6 +47,12 @@ pub(crate) struct Surroundings {
     pub(crate) unrouted: mpsc::UnboundedSender<Topic>,
 }
 
+impl Surroundings {
+    fn verdict(&self, bytes_max: Option<usize>) -> Verdict<'_> {
+        Verdict { names: &self.names, registry: &self.registry, bytes_max }
+    }
+}
+
 /// A lane.
 pub(crate) struct Lane {
     number: usize,
@@ -50,7 +62,10 @@ pub(crate) struct Lane {
     /// channel although there is room again: the next one begins anew.
     refused: bool,
     desk: Desk,
+    /// Of the channel, until the broker refuses something.
+    numbers: Numbers,
     flight: Flight,
+    silence: Silence,
 }
 
 /// Why a job was not sent.
@@ -66,7 +81,8 @@ enum Unsent {
 impl Lane {
     pub(crate) fn new(number: usize, with: Arc<Surroundings>) -> Self {
         let desk = Desk::new(with.link.clone());
-        Self { number, with, channel: None, refused: false, desk, flight: Flight::default() }
+        let (numbers, flight, silence) = (Numbers::new(), Flight::default(), Silence::default());
+        Self { number, with, channel: None, refused: false, desk, numbers, flight, silence }
     }
 
     /// Works until the line is closed and everything is answered.
@@ -90,17 +106,23 @@ impl Lane {
 
     /// Answers for the first job of the flight.
     fn answer(&mut self) {
-        let Some(topic) = self.flight.first().map(|job| job.topic.clone()) else { return };
         let Some(channel) = &self.channel else { return };
-        let exchange = self.with.names.exchange(&topic);
-        if let Some(landed) = self.flight.land(channel, &exchange) {
-            if landed.unrouted {
-                // Nobody listens any more when the broker is being closed.
-                let _ = self.with.unrouted.send(topic);
-            }
-            self.refused |= landed.refused;
-            landed.job.answer(landed.answers);
+        let Some(landed) = self.flight.land(channel, &self.with.verdict(None)) else { return };
+        self.silence.ends(&landed);
+        self.hand_out(landed);
+    }
+
+    fn hand_out(&mut self, landed: Landed) {
+        let Landed { job, answers, unrouted, refused } = landed;
+        if unrouted {
+            // Nobody listens any more when the broker is being closed.
+            let _ = self.with.unrouted.send(job.topic.clone());
         }
+        self.refused |= refused;
+        if unrouted || refused {
+            self.numbers = Numbers::new();
+        }
+        job.answer(answers);
     }
 
     async fn send(&mut self, mut job: Job) {
@@ -111,9 +133,9 @@ impl Lane {
                 job.give_back(&error);
             }
             Err(Unsent::Unavailable(why)) => {
-                self.fall(&why, Some((job, PublishError::Unavailable(why.clone()))))
+                self.fall(&why, None, Some((job, PublishError::Unavailable(why.clone()))))
             }
-            Err(Unsent::Unknown(why)) => self.fall(&why, Some((job, PublishError::Unknown))),
+            Err(Unsent::Unknown(why)) => self.fall(&why, None, Some((job, PublishError::Unknown))),
         }
     }
 
@@ -128,7 +150,8 @@ impl Lane {
         let (mut bytes, mut confirms) = (0, Vec::with_capacity(job.items.len()));
         for items in job.items.chunks_mut(AT_ONCE) {
             bytes += items.iter().map(|item| item.event.data.len()).sum::<usize>();
-            let writing = write(&channel, &exchange, options, items, &mut confirms);
+            let numbers = self.numbers.of(&job.topic);
+            let writing = write(&channel, &exchange, options, items, numbers, &mut confirms);
             match timeout(self.with.limit, writing).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -136,7 +159,7 @@ impl Lane {
                     return Err(Unsent::Unknown(chain(&error)));
                 }
                 Err(_) => {
-                    self.give_up_connection().await;
+                    self.abandon_channel().await;
                     return Err(Unsent::Unknown("the broker takes nothing from us".to_owned()));
                 }
             }
@@ -175,6 +198,7 @@ impl Lane {
             Err(_) => return Err(unavailable(Trouble::Silent)),
         }
         self.channel = Some(channel.clone());
+        self.numbers = Numbers::new();
         self.refused = false;
         Ok(channel)
     }
@@ -194,42 +218,86 @@ impl Lane {
         }
     }
 
+    /// The confirms of the first job do not come.
     async fn lose(&mut self, lost: Lost) {
         match lost {
-            Lost::Broken(error) => {
-                let trouble = Trouble::from(error);
-                if trouble.code() == Some(NOT_FOUND) {
-                    let topics = self.flight.jobs().map(|job| &job.topic);
-                    topics.for_each(|topic| self.with.registry.forget_exchange(topic));
-                }
-                self.channel = None;
-                self.fall(&chain(&trouble), None);
-            }
-            Lost::Late => {
-                self.give_up_connection().await;
-                self.fall("the broker confirms nothing", None);
-            }
+            Lost::Broken(error) => self.broken(Trouble::from(error)),
+            Lost::Late => self.late().await,
         }
     }
 
-    /// Gives the connection up, unless the broker has said that it takes nothing: then it would take nothing from the next one.
-    async fn give_up_connection(&mut self) {
+    fn broken(&mut self, trouble: Trouble) {
+        self.channel = None;
+        let why = chain(&trouble);
+        if trouble.code() == Some(NOT_FOUND) {
+            let topics = self.flight.jobs().map(|job| &job.topic);
+            topics.for_each(|topic| self.with.registry.forget_exchange(topic));
+        }
+        let bytes_max = too_large(&trouble);
+        if let Some(bytes_max) = bytes_max {
+            self.with.line.limit(bytes_max);
+            tracing::warn!(
+                bytes_max,
+                "the broker takes no larger events, by its `max_message_size`: they are refused, until the hub is started anew"
+            );
+        } else if trouble.is_of_channel() {
+            tracing::warn!(
+                error = why,
+                "publishing was broken off; what is not confirmed is published once more"
+            );
+        }
+        self.fall(&why, bytes_max, None);
+    }
+
+    /// Nothing was confirmed for long. Unless the broker has said that it takes nothing, it does not answer, or some queue does not.
+    async fn late(&mut self) {
+        let silent = self.flight.missing();
         let is_blocked = self.with.link.blocked().borrow().is_some();
-        if !is_blocked {
-            self.channel = None;
-            self.with.link.discard().await;
+        let answers = !is_blocked && self.with.link.channel().await.is_ok();
+        // A connection that is lost takes its channels along, and another one has answered.
+        if answers && self.channel.as_ref().is_some_and(|channel| channel.status().connected()) {
+            let queues = |shard: &Partition| self.with.registry.queues(&self.with.names, shard);
+            self.silence.begins(silent, queues, self.with.limit);
+        }
+        self.abandon_channel().await;
+        self.fall("the broker confirms nothing", None, None);
+    }
+
+    /// Gives the channel up, unless the broker has said that it takes nothing: then it would take nothing from the next one. One that
+    /// waits for a queue hears nothing, not even that it is to end: then it goes with the connection.
+    async fn abandon_channel(&mut self) {
+        if self.with.link.blocked().borrow().is_some() {
+            return;
+        }
+        if let Some(channel) = self.channel.take()
+            && !matches!(timeout(CLOSE_MAX, channel.close(200, "OK".into())).await, Ok(Ok(())))
+        {
+            self.with.link.renew().await;
         }
     }
 
     /// Gives back all that is in flight and all that waits, and the job at hand.
-    fn fall(&mut self, why: &str, at_hand: Option<(Job, PublishError)>) {
+    fn fall(&mut self, why: &str, bytes_max: Option<usize>, at_hand: Option<(Job, PublishError)>) {
         let (waited, sent) = (at_hand.as_ref().map(|(job, _)| job), self.flight.jobs());
         self.with.line.break_off(self.number, why, sent.chain(waited));
-        self.flight.take().for_each(|job| job.give_back(&PublishError::Unknown));
+        for landed in self.flight.give_up(&self.with.verdict(bytes_max)) {
+            self.hand_out(landed);
+        }
         if let Some((job, error)) = at_hand {
             job.give_back(&error);
         }
     }
+}
+
+/// The size above which the broker has refused an event, if that is the trouble. It is told in the text alone:
+/// "message size 2 is larger than configured max size 1" (`rabbit_channel:check_msg_size`).
+fn too_large(trouble: &Trouble) -> Option<usize> {
+    let Trouble::Failed(error) = trouble else { return None };
+    let text = error.to_string();
+    let (_, limit) = text.split_once("is larger than ").filter(|_| trouble.code() == Some(REFUSED))?;
+    let (_, limit) = limit.split_once("max size ")?;
+    let digits = limit.find(|c: char| !c.is_ascii_digit()).unwrap_or(limit.len());
+    limit[..digits].parse().ok()
 }
 
 /// Hands messages to the client, all of them before it is waited for any: so they are written with few calls of the system.
@@ -239,12 +307,13 @@ async fn write(
     exchange: &ShortString,
     options: BasicPublishOptions,
     items: &[Item],
+    mut numbers: impl FnMut(u32) -> Sequence,
     confirms: &mut Vec<PublisherConfirm>,
 ) -> lapin::Result<()> {
     let mut sends = Vec::with_capacity(items.len());
     for item in items {
         let key = ShortString::from(routing_key(item.shard, &item.event.kind));
-        let properties = record::properties(&item.event, item.offset);
+        let properties = record::properties(&item.event, item.offset, numbers(item.shard));
         let send = channel.basic_publish(exchange.clone(), key, options, &item.event.data, properties);
         let mut send = Box::pin(maybe_done(send));
         // The first poll puts the frames into the queue of the client.

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -26,7 +26,10 @@ pub(crate) type Answer = Result<Published, PublishError>;
 pub(crate) struct Item {
     /// Which one of the call.
     pub(crate) index: usize,
+    /// Without its data once that was handed to the client.
     pub(crate) event: Event,
+    /// The size of its data.
+    pub(crate) bytes: usize,
     pub(crate) shard: u32,
     pub(crate) offset: Offset,
 }
@@ -57,6 +60,8 @@ pub(crate) struct Limits {
 pub(crate) struct Line {
     state: Mutex<State>,
     ready: [Notify; LANES],
+    /// The largest event that the broker takes, as far as it has said so.
+    bytes_max: AtomicUsize,
 }
 
 struct State {
@@ -97,7 +102,7 @@ impl Line {
     pub(crate) fn new() -> Self {
         let state =
             State { stamps: Stamps::new(), lanes: Default::default(), turn: rand::random(), closed: false };
-        Self { state: Mutex::new(state), ready: Default::default() }
+        Self { state: Mutex::new(state), ready: Default::default(), bytes_max: AtomicUsize::new(usize::MAX) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,6 +136,8 @@ impl Line {
         events: Vec<Event>,
         answers: &mut [Answer],
     ) -> Vec<Leg<'_>> {
+        let limits =
+            Limits { event_bytes: limits.event_bytes.min(self.bytes_max.load(Ordering::Relaxed)), ..limits };
         let first_lane = hash_key(topic.as_str()) % LANES as u64;
         let mut items: [Vec<Item>; LANES] = Default::default();
         let mut state = self.state();
@@ -150,7 +157,8 @@ impl Line {
             };
             let (shard, offset) = (partition.number, state.stamps.next(&partition, now));
             let lane = (first_lane + u64::from(shard)) % LANES as u64;
-            items[lane as usize].push(Item { index, event, shard, offset });
+            let bytes = event.data.len();
+            items[lane as usize].push(Item { index, event, bytes, shard, offset });
         }
         let legs = items.into_iter().enumerate().filter(|(_, items)| !items.is_empty());
         legs.map(|(lane, items)| self.add(&mut state, lane, topic, items)).collect()
@@ -211,6 +219,11 @@ impl Line {
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.ready.iter().for_each(Notify::notify_one);
+    }
+
+    /// The broker has refused an event since it is larger than this.
+    pub(crate) fn limit(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// What the next offset of a shard is not below.

@@ -8,7 +8,8 @@ use lapin::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{OFFSET, ORDER, OTHER_PREFIX, PREFIX, TRACE};
+use super::{OFFSET, ORDER, OTHER_PREFIX, PREFIX, SEQUENCE, TRACE};
+use crate::sequence::Sequence;
 
 /// What a message says.
 pub(crate) struct Read {
@@ -18,15 +19,19 @@ pub(crate) struct Read {
     /// An offset for a message without one: the same in every redelivery, in no order. Made of the message's id, or else of
     /// all that it holds; two messages without an id that are alike in everything have the same one.
     pub(crate) fallback: Offset,
+    /// The number that its publisher gave it.
+    pub(crate) sequence: Option<Sequence>,
 }
 
 /// Reads a message. One that is no CloudEvent becomes one, so that nothing that somebody publishes can stop a shard.
 pub(crate) fn read(delivery: Delivery) -> Read {
     let headers = delivery.properties.headers().clone().unwrap_or_default();
-    let offset = match headers.inner().get(OFFSET) {
-        Some(AMQPValue::LongLongInt(offset)) => Offset::try_from(*offset).ok(),
+    let number = |name| match headers.inner().get(name) {
+        Some(AMQPValue::LongLongInt(number)) => Some(*number),
         _ => None,
     };
+    let offset = number(OFFSET).and_then(|offset| Offset::try_from(offset).ok());
+    let sequence = number(SEQUENCE).and_then(Sequence::read);
     let fallback = if offset.is_none() { hash(&delivery) } else { 0 };
     let mut attributes = attributes(&headers);
     if let Some(content_type) = delivery.properties.content_type() {
@@ -37,7 +42,7 @@ pub(crate) fn read(delivery: Delivery) -> Read {
         Some(Ok(event)) => Event { data: Bytes::from(delivery.data), ..event },
         _ => foreign(delivery, fallback),
     };
-    Read { event, offset, fallback }
+    Read { event, offset, fallback, sequence }
 }
 
 /// The attributes in the headers, the extensions in their order.

@@ -1,6 +1,8 @@
 //! A place of its own for each test: a prefix, and runtimes that can be cut off.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod lines;
+
 use std::{
     collections::{BTreeSet, HashSet},
     sync::{
