@@ -19,6 +19,7 @@
 mod flight;
 mod lane;
 mod line;
+mod silence;
 
 pub(crate) use lane::{Lane, Surroundings};
 pub(crate) use line::{LANES, Limits, Line};
