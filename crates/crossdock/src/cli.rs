@@ -18,6 +18,7 @@ mod follow;
 mod local;
 mod look;
 mod outbox;
+mod queues;
 mod reconcile;
 mod replays;
 mod screen;

@@ -29,7 +29,7 @@ use futures::future::BoxFuture;
 pub use embedded::ground as embedded;
 pub use hindrance::{Waiting, hindrance};
 pub use postgres::on_servers;
-pub use sent::present;
+pub use sent::{depths, present};
 pub use survey::{apply, database, migrate, survey};
 
 /// A store and a broker, ready for a hub.

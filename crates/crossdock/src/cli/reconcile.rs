@@ -11,6 +11,7 @@ use super::{
     args::{Output, Range},
     failure::{Code, Failure},
     outbox::failed,
+    queues,
     screen::Screen,
     table::{self, Column, Show, column},
 };
@@ -38,7 +39,7 @@ struct Compared {
 }
 
 /// Compares a range of the outbox with the broker, part by part. With `heal` what is missing is sent once more. Exit with 1
-/// if anything is missing and was not healed.
+/// if anything is missing and was not healed, or if the broker is one that cannot be compared.
 pub async fn reconcile(
     loaded: &Loaded,
     postgres: &Postgres,
@@ -46,6 +47,10 @@ pub async fn reconcile(
     heal: Option<Act>,
     screen: &mut Screen,
 ) -> Result<Code, Failure> {
+    let error = |error: anyhow::Error| Failure::new(Code::Failed, format!("{error:#}"));
+    if let Some(depths) = wiring::depths(loaded).await.map_err(error)? {
+        return queues::tell(&depths, postgres, screen).await;
+    }
     let found = compare(loaded, postgres, range).await?;
     let seqs: Vec<_> = found.missing.iter().map(|row| row.seq).collect();
     let healed = match &heal {

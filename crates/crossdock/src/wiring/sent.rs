@@ -1,13 +1,14 @@
 //! What the broker has of what was sent.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use crossdock_core::Topic;
 use crossdock_kafka::KafkaOptions;
+use crossdock_rabbitmq::Depth;
 use jiff::Timestamp;
 
-use super::{kafka, survey::Nobody};
+use super::{kafka, rabbitmq, survey::Nobody};
 use crate::config::{Carrier, Loaded};
 
 /// What names an event in the broker: topic, source and id.
@@ -21,15 +22,20 @@ pub async fn present(
 ) -> anyhow::Result<HashSet<Named>> {
     match &loaded.broker {
         Carrier::Kafka(options) => in_kafka(loaded, options, wanted, since).await,
-        Carrier::RabbitMq(_) => bail!(
-            "a queue of RabbitMQ cannot be read without taking its events, so what it had cannot be compared: each event was \
-             confirmed by it before the outbox went on; `crossdock status` tells what waits, `crossdock outbox refused` \
-             what it never took, and `crossdock outbox rewind` publishes once more what was lost with a queue"
-        ),
+        Carrier::RabbitMq(_) => bail!("a queue of RabbitMQ cannot be read without taking its events"),
         Carrier::Embedded => {
             bail!("the embedded broker belongs to the hub that runs: ask it with `crossdock event show ID`")
         }
     }
+}
+
+/// What waits in the queues of RabbitMQ; none with another broker.
+pub async fn depths(loaded: &Loaded) -> anyhow::Result<Option<Vec<Depth>>> {
+    let Carrier::RabbitMq(options) = &loaded.broker else { return Ok(None) };
+    let rabbit = rabbitmq::open(loaded, options, Arc::new(Nobody), Arc::new(Nobody));
+    let depths = rabbit.depths(&rabbitmq::wanted(loaded)).await;
+    rabbit.close(Duration::from_secs(1)).await;
+    Ok(Some(depths?))
 }
 
 async fn in_kafka(
@@ -38,7 +44,7 @@ async fn in_kafka(
     wanted: &HashSet<Named>,
     since: Timestamp,
 ) -> anyhow::Result<HashSet<Named>> {
-    let kafka = kafka::open(loaded, options, std::sync::Arc::new(Nobody))?;
+    let kafka = kafka::open(loaded, options, Arc::new(Nobody))?;
     let topics: HashSet<_> = wanted.iter().map(|(topic, ..)| topic.clone()).collect();
     let topics: Vec<_> = topics.into_iter().collect();
     let (mut scan, mut there) = (kafka.scan(&topics, since), HashSet::new());
