@@ -94,7 +94,9 @@ pub trait HeldEvents: Send + Sync {
     /// Takes over a partition in a flow, whether it is known or not. Whoever adopted it before is fenced from now on, in this
     /// process and in others, and nothing that it settles comes between: the keys that are answered are all there are. An
     /// error leaves open whether the former owner is fenced. The lowest event of each key gets a due time (now) if it had
-    /// none, which heals a head lost between two steps of a worker that died.
+    /// none, which heals a head lost between two steps of a worker that died. **Cancellation**: whether it has happened is open,
+    /// and it does not happen after a later call has been answered: whoever has stopped waiting, since the partition went to
+    /// somebody else, takes nothing from that one.
     async fn adopt(&self, flow: &FlowName, partition: &Partition) -> Result<Adopted, StoreError>;
 
     /// Events with a due time until and at `until` by ascending (`due`, `id`), beyond the pair `after`: at most `limit`, and

@@ -139,6 +139,31 @@ async fn miscounted(store: &Postgres) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adoption_that_nobody_waits_for_any_more_fences_nobody_who_came_later() {
+    let (database, clock) = (Database::create().await, Arc::new(ManualClock::new()));
+    let (slow, other) = (open(&database, &clock).await, open(&database, &clock).await);
+    slow.adopt(&flow(), &partition()).await.expect("it is adopted");
+    // Every connection of the slow one is taken.
+    let pool = slow.pool(Purpose::Delivery);
+    let mut taken = Vec::new();
+    for _ in 0..pool.options().get_max_connections() {
+        taken.push(pool.acquire().await.expect("a connection"));
+    }
+    let adopting =
+        tokio::time::timeout(Duration::from_millis(200), async { slow.adopt(&flow(), &partition()).await });
+    adopting.await.expect_err("it waits for a connection");
+    let owner = other.adopt(&flow(), &partition()).await.expect("it is adopted").owner;
+    drop(taken);
+    // Connections are given in the order of asking: what was left behind has had its own by then.
+    for _ in 0..20 {
+        HeldEvents::count(&slow, &flow()).await.expect("it answers");
+    }
+    let settled =
+        other.settle(Some(&owner), vec![Settlement::Hold(vec![held(1, &clock, Bytes::new())])]).await;
+    assert!(settled.is_ok(), "{settled:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_adopts_waits_for_what_the_former_owner_has_under_way() {
     let (database, clock) = (Database::create().await, Arc::new(ManualClock::new()));
     let (former, other) = (open(&database, &clock).await, open(&database, &clock).await);

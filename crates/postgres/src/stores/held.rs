@@ -27,12 +27,17 @@ impl HeldEvents for Postgres {
         let name = (flow.clone(), partition.clone());
         let place = self.places([name.clone()].into()).await?[&name];
         let now = self.now();
-        let (epoch, keys) = self
-            .write("taking over held events", move |connection| {
-                Box::pin(async move { adopt(connection, place, now).await })
-            })
-            .await?;
-        Ok(Adopted { owner: Owner { flow: name.0, partition: name.1, epoch }, keys })
+        loop {
+            // Two steps: what is still under way when nobody waits any more cannot fence somebody who came later.
+            let before = self.epoch(place).await?;
+            let adopting = self.write("taking over held events", move |connection| {
+                Box::pin(async move { adopt(connection, place, before, now).await })
+            });
+            // None: somebody else came in between.
+            if let Some((epoch, keys)) = adopting.await? {
+                return Ok(Adopted { owner: Owner { flow: name.0, partition: name.1, epoch }, keys });
+            }
+        }
     }
 
     async fn due(
@@ -122,6 +127,17 @@ impl HeldEvents for Postgres {
 }
 
 impl Postgres {
+    /// The epoch of the owner that a place has, by the primary key.
+    async fn epoch(&self, place: Place) -> Result<i64, StoreError> {
+        self.call(Purpose::Delivery, "reading who owns a partition", move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query_scalar("SELECT epoch FROM crossdock.places WHERE place = $1");
+                Ok(query.bind(place).fetch_one(connection).await?)
+            })
+        })
+        .await
+    }
+
     /// How many events each flow holds, for flows that hold any: also those that are no longer in the configuration, whose
     /// events wait until the flow is back.
     pub async fn held_by_flow(&self) -> Result<Vec<(FlowName, u64)>, StoreError> {
@@ -192,13 +208,14 @@ fn read(row: &PgRow) -> Result<HeldEvent, StoreError> {
 async fn adopt(
     connection: &mut PgConnection,
     place: Place,
+    before: i64,
     now: Timestamp,
-) -> Result<(u64, Vec<HeldKey>), Failure> {
-    let epoch: i64 =
-        sqlx::query_scalar("UPDATE crossdock.places SET epoch = epoch + 1 WHERE place = $1 RETURNING epoch")
-            .bind(place)
-            .fetch_one(&mut *connection)
-            .await?;
+) -> Result<Option<(u64, Vec<HeldKey>)>, Failure> {
+    let raise =
+        "UPDATE crossdock.places SET epoch = epoch + 1 WHERE place = $1 AND epoch = $2 RETURNING epoch";
+    let raised =
+        sqlx::query_scalar::<_, i64>(raise).bind(place).bind(before).fetch_optional(&mut *connection);
+    let Some(epoch) = raised.await? else { return Ok(None) };
     // The keys from the entries of `held_key` alone, the heads that are whole from those of `held_due`; the others, of which
     // there are few or none, by their ids.
     let rows = sqlx::query(
@@ -218,5 +235,5 @@ async fn adopt(
     .await?;
     let key = |row: &PgRow| Ok(HeldKey { hash: row.at::<i64, _>(0)? as u64, count: row.number(1)? });
     let keys = rows.iter().map(key).collect::<Result<_, StoreError>>()?;
-    Ok((epoch as u64, keys))
+    Ok(Some((epoch as u64, keys)))
 }
