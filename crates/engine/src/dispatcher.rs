@@ -13,7 +13,7 @@ use std::{
 
 use crossdock_core::{
     Adopted, Attempt, Class, Decision, Delivery, Fault, HeldId, Outcome, Owner, Partition, Placed,
-    ReplayItem, Settled, Settlement, StoreError,
+    ReplayItem, Settled, Settlement,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -30,7 +30,6 @@ use crate::{
     flow::{Admission, Flow, count},
     gate::{Gate, Permit},
     lanes::{KeyHash, Lanes, Push},
-    limit::within,
     reload::{HORIZON, Reload},
     settle::{After, Fenced, Queue, Written, dead_letter, split},
     stores::Stores,
@@ -64,15 +63,30 @@ pub(crate) struct Handle {
     pub(crate) activity: Arc<Activity>,
 }
 
+/// The dispatcher's end of its handle.
+pub(crate) struct Inbox {
+    commands: mpsc::Receiver<Command>,
+    blocked: Arc<AtomicBool>,
+    activity: Arc<Activity>,
+}
+
+impl Handle {
+    /// A handle, and what the dispatcher that is to be made gets of it. What is handed over waits there until then.
+    pub(crate) fn new() -> (Self, Inbox) {
+        let (sender, commands) = mpsc::channel(2);
+        let (blocked, activity) = (Arc::new(AtomicBool::new(false)), Arc::new(Activity::default()));
+        let handle = Self { inbox: sender, blocked: blocked.clone(), activity: activity.clone() };
+        (handle, Inbox { commands, blocked, activity })
+    }
+}
+
 /// Owns one partition in one flow.
 pub(crate) struct Dispatcher {
     flow: Arc<Flow>,
     partition: Partition,
     owner: Owner,
     stores: Stores,
-    inbox: mpsc::Receiver<Command>,
-    blocked: Arc<AtomicBool>,
-    activity: Arc<Activity>,
+    inbox: Inbox,
     room: mpsc::UnboundedSender<Partition>,
     lanes: Lanes<Work>,
     attempts: FuturesUnordered<BoxFuture<'static, (KeyHash, Attempted)>>,
@@ -88,33 +102,24 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Takes over the partition and makes its dispatcher.
-    pub(crate) async fn adopt(
+    /// The dispatcher of a partition that was taken over.
+    pub(crate) fn new(
         flow: Arc<Flow>,
-        partition: Partition,
         stores: Stores,
+        Adopted { owner, keys }: Adopted,
+        inbox: Inbox,
         room: mpsc::UnboundedSender<Partition>,
         stop: CancellationToken,
-    ) -> Result<(Self, Handle), StoreError> {
-        let mut lanes = Lanes::new();
-        let adopted = stores.held.adopt(&flow.plan.name, &partition);
-        let Adopted { owner, keys } = within("taking over a partition", adopted).await?;
-        for key in keys {
-            lanes.adopt(key.hash, key.count);
-        }
-        let (sender, inbox) = mpsc::channel(2);
-        let blocked = Arc::new(AtomicBool::new(false));
-        let activity = Arc::new(Activity::default());
-        let handle = Handle { inbox: sender, blocked: blocked.clone(), activity: activity.clone() };
+    ) -> Self {
+        let (mut lanes, partition) = (Lanes::new(), owner.partition.clone());
+        keys.into_iter().for_each(|key| lanes.adopt(key.hash, key.count));
         let reload = Reload::new(stores.held.clone(), flow.clone(), partition.clone());
-        let dispatcher = Self {
+        Self {
             flow,
             partition,
             owner,
             stores,
             inbox,
-            blocked,
-            activity,
             room,
             lanes,
             attempts: FuturesUnordered::new(),
@@ -126,8 +131,7 @@ impl Dispatcher {
             window_bytes: 0,
             window_count: 0,
             stop,
-        };
-        Ok((dispatcher, handle))
+        }
     }
 
     /// Works until it is told to stop; then finishes what is out and writes what is decided. If the partition has another
@@ -148,7 +152,7 @@ impl Dispatcher {
                 self.reload.start(&mut self.lanes);
             }
             self.start_write();
-            self.activity.has(self.window_count + self.handed.len());
+            self.inbox.activity.has(self.window_count + self.handed.len());
             self.step(stopping).await?;
         }
     }
@@ -179,7 +183,7 @@ impl Dispatcher {
                 self.permit = None;
                 self.start_attempt(permit);
             }
-            Some(command) = self.inbox.recv(), if has_room && !stopping => self.command(command),
+            Some(command) = self.inbox.commands.recv(), if has_room && !stopping => self.command(command),
             () = sleep_until(wake), if wake.is_some() && !stopping => {}
             () = tokio::task::yield_now(), if !self.handed.is_empty() && !stopping => {}
             () = self.stop.cancelled(), if !stopping => {}
@@ -194,7 +198,7 @@ impl Dispatcher {
                 items.into_iter().for_each(|item| self.admit_replay(item, test.take()))
             }
         }
-        if self.blocked.swap(false, Ordering::AcqRel) {
+        if self.inbox.blocked.swap(false, Ordering::AcqRel) {
             // The router is gone only when the hub stops.
             let _ = self.room.send(self.partition.clone());
         }
@@ -215,7 +219,7 @@ impl Dispatcher {
         match self.flow.admit(&delivery.event) {
             Admission::Skip => {
                 count(&self.flow.counters.filtered);
-                self.activity.step();
+                self.inbox.activity.step();
                 delivery.complete();
             }
             Admission::Take(key) => self.push(Work::from_broker(delivery, key, None)),
@@ -285,13 +289,13 @@ impl Dispatcher {
     }
 
     fn launch(&mut self, key: KeyHash, work: Work, permit: Permit) {
-        self.activity.call_begins();
+        self.inbox.activity.call_begins();
         let attempt = attempt(self.flow.clone(), work, permit);
         self.attempts.push(attempt.map(move |attempted| (key, attempted)).boxed());
     }
 
     fn attempted(&mut self, key: KeyHash, attempted: Attempted) {
-        self.activity.call_ends();
+        self.inbox.activity.call_ends();
         let mut decided = decide(&self.flow, attempted, rand::random());
         let throttle = match decided.decision {
             Decision::Throttle(wait) => Some(wait),
@@ -409,7 +413,7 @@ impl Dispatcher {
     }
 
     fn written(&mut self, written: Vec<(After, Settled)>) {
-        self.activity.step();
+        self.inbox.activity.step();
         for (after, settled) in written {
             match after {
                 After::Kept => {}

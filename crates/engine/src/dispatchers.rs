@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use crossdock_core::{FlowName, Partition};
@@ -51,12 +51,16 @@ impl Dispatchers {
         self.lock().get(&(flow.clone(), partition.clone())).cloned()
     }
 
-    /// A partition has a dispatcher, or another one.
-    pub(crate) fn insert(&self, flow: &FlowName, partition: &Partition, handle: Handle) {
+    /// A partition has a dispatcher, or another one, until what is returned is dropped.
+    #[must_use]
+    pub(crate) fn list(self: &Arc<Self>, flow: &FlowName, partition: &Partition, handle: Handle) -> Listed {
+        let (mut number, place) = (0, (flow.clone(), partition.clone()));
         self.made.send_modify(|made| {
             *made += 1;
-            self.lock().insert((flow.clone(), partition.clone()), Found { number: *made, handle });
+            number = *made;
+            self.lock().insert(place.clone(), Found { number, handle });
         });
+        Listed { dispatchers: self.clone(), place, number }
     }
 
     /// A partition has none any more.
@@ -66,5 +70,21 @@ impl Dispatchers {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(FlowName, Partition), Found>> {
         self.handles.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Keeps a dispatcher in the list. Dropped, it takes out that one and no later one.
+pub(crate) struct Listed {
+    dispatchers: Arc<Dispatchers>,
+    place: (FlowName, Partition),
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut handles = self.dispatchers.lock();
+        if handles.get(&self.place).is_some_and(|found| found.number == self.number) {
+            handles.remove(&self.place);
+        }
     }
 }

@@ -40,6 +40,7 @@ mod testing;
 mod dispatcher;
 mod dispatchers;
 mod joining;
+mod takeover;
 
 mod attempt;
 mod decide;

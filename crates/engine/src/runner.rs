@@ -4,7 +4,6 @@
 
 use std::{
     collections::HashMap,
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -12,7 +11,6 @@ use std::{
 use crossdock_core::{
     Batch, Broker, BrokerError, FlowName, Partition, Signal, Subscription, chain, failpoint,
 };
-use futures::FutureExt;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -21,12 +19,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    dispatcher::{Command, Dispatcher, Handle},
+    dispatcher::{Command, Handle},
     dispatchers::Dispatchers,
     flow::Flow,
     joining::{Joined, subscribe},
-    settle::Fenced,
     stores::Stores,
+    takeover::{Ended, TakeOver, Voices},
 };
 
 /// The first and the longest wait before a flow subscribes again.
@@ -54,6 +52,8 @@ struct Owned {
     stash: Option<Batch>,
     /// Ends with the runner, should that be aborted.
     task: AbortOnDropHandle<()>,
+    /// Which of the partitions that were given to the runner, counted.
+    number: u64,
     stop: CancellationToken,
 }
 
@@ -105,7 +105,7 @@ impl Runner {
         let (room, mut has_room) = mpsc::unbounded_channel();
         let (ended, mut has_ended) = mpsc::unbounded_channel();
         let voices = Voices { room, ended };
-        let mut owned = HashMap::new();
+        let (mut owned, mut given) = (HashMap::new(), 0);
         let mut leaving = JoinSet::new();
         let result = loop {
             tokio::select! {
@@ -118,14 +118,24 @@ impl Runner {
                             revocation.done();
                         });
                     }
-                    Ok(Signal::Assigned(partitions)) => self.take_over(partitions, &mut owned, &voices).await,
+                    Ok(Signal::Assigned(partitions)) => {
+                        for partition in partitions {
+                            given += 1;
+                            let ours = self.take_over(partition.clone(), given, voices.clone());
+                            owned.insert(partition, ours);
+                        }
+                    }
                     Ok(Signal::Batch(batch)) => route(batch, subscription.as_mut(), &mut owned),
                     Err(error) => break Err(error),
                 },
                 Some(_) = leaving.join_next(), if !leaving.is_empty() => {}
                 // A new subscription takes everything over anew, if the broker still gives it to us; nothing that was not
-                // settled is lost.
-                Some((partition, why)) = has_ended.recv() => break Err(ended_badly(&partition, why)),
+                // settled is lost. What ended of a partition that was let go since is over.
+                Some(ended) = has_ended.recv() => {
+                    if owned.get(&ended.partition).is_some_and(|ours: &Owned| ours.number == ended.number) {
+                        break Err(ended_badly(&ended));
+                    }
+                }
                 Some(partition) = has_room.recv() => self.unblock(&partition, subscription.as_mut(), &mut owned),
                 () = self.stop.cancelled() => break Ok(()),
             }
@@ -137,48 +147,21 @@ impl Runner {
         result
     }
 
-    async fn take_over(
-        &self,
-        partitions: Vec<Partition>,
-        owned: &mut HashMap<Partition, Owned>,
-        voices: &Voices,
-    ) {
-        for partition in partitions {
-            // None: the hub stops.
-            let Some(ours) = self.adopt(partition.clone(), voices).await else { return };
-            owned.insert(partition, ours);
-        }
-    }
-
-    async fn adopt(&self, partition: Partition, voices: &Voices) -> Option<Owned> {
-        let (stop, mut told) = (self.stop.child_token(), false);
-        loop {
-            let (flow, stores) = (self.flow.clone(), self.stores.clone());
-            let adopt = Dispatcher::adopt(flow, partition.clone(), stores, voices.room.clone(), stop.clone());
-            let adopted = tokio::select! {
-                adopted = adopt => adopted,
-                () = stop.cancelled() => return None,
-            };
-            match adopted {
-                Ok((dispatcher, handle)) => {
-                    let place = (self.flow.plan.name.clone(), partition.clone());
-                    let run = watched(dispatcher, place, voices.ended.clone());
-                    let task = AbortOnDropHandle::new(tokio::spawn(run));
-                    self.dispatchers.insert(&self.flow.plan.name, &partition, handle.clone());
-                    return Some(Owned { handle, stash: None, task, stop });
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
-                        let (flow, error) = (&self.flow.plan.name, chain(&error));
-                        tracing::warn!(%flow, %partition, error, "failed to take a partition over; trying again");
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                        () = stop.cancelled() => return None,
-                    }
-                }
-            }
-        }
+    /// Begins to work on a partition.
+    fn take_over(&self, partition: Partition, number: u64, voices: Voices) -> Owned {
+        let (handle, inbox) = Handle::new();
+        let stop = self.stop.child_token();
+        let take_over = TakeOver {
+            flow: self.flow.clone(),
+            partition,
+            stores: self.stores.clone(),
+            dispatchers: self.dispatchers.clone(),
+            voices,
+            number,
+            stop: stop.clone(),
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(take_over.run(handle.clone(), inbox)));
+        Owned { handle, stash: None, task, number, stop }
     }
 
     /// Tells the dispatchers of partitions to come to an end; nothing is handed to them any more.
@@ -225,36 +208,7 @@ async fn finish(flow: &FlowName, tasks: Vec<AbortOnDropHandle<()>>, limit: Durat
     }
 }
 
-/// What dispatchers tell their runner.
-struct Voices {
-    /// A partition that was held back has room again.
-    room: mpsc::UnboundedSender<Partition>,
-    /// The dispatcher of a partition has ended without being told to, and why.
-    ended: mpsc::UnboundedSender<(Partition, &'static str)>,
-}
-
-/// Runs a dispatcher; one that ends without being told to is told of, since its partition would stand still without a word.
-async fn watched(
-    dispatcher: Dispatcher,
-    (flow, partition): (FlowName, Partition),
-    ended: mpsc::UnboundedSender<(Partition, &'static str)>,
-) {
-    let why = match AssertUnwindSafe(dispatcher.run()).catch_unwind().await {
-        Ok(Ok(())) => return,
-        Ok(Err(Fenced)) => {
-            tracing::warn!(%flow, %partition, "another worker has taken the partition over; what was in hand is left to it");
-            "has another owner by now"
-        }
-        Err(_) => {
-            tracing::error!(%flow, %partition, "a dispatcher panicked; its partition is taken over anew");
-            "panicked"
-        }
-    };
-    // The runner is gone only when the hub stops.
-    let _ = ended.send((partition, why));
-}
-
-fn ended_badly(partition: &Partition, why: &str) -> BrokerError {
+fn ended_badly(Ended { partition, why, .. }: &Ended) -> BrokerError {
     let source = format!("the dispatcher of {partition} {why}").into();
     BrokerError::Unavailable { doing: "handing out deliveries", source }
 }

@@ -4,6 +4,7 @@
 mod gate;
 mod health;
 mod line;
+mod moves;
 mod relay;
 mod replays;
 mod retries;

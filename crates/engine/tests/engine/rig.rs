@@ -476,8 +476,13 @@ impl Rig {
 
     /// The same on stores of the test's own.
     pub async fn worker_on(&self, stores: Stores, roles: Roles) -> Arc<Hub> {
+        self.worker_of(Arc::new(self.broker.clone()), stores, roles).await
+    }
+
+    /// The same with a broker of the test's own.
+    pub async fn worker_of(&self, broker: Arc<dyn Broker>, stores: Stores, roles: Roles) -> Arc<Hub> {
         let plan = plan(&self.options, &self.remote);
-        let hub = Hub::start(plan, Arc::new(self.broker.clone()), stores, self.clock.clone(), roles);
+        let hub = Hub::start(plan, broker, stores, self.clock.clone(), roles);
         hub.await.expect("the worker starts")
     }
 
