@@ -68,6 +68,8 @@ pub(crate) struct Link {
     options: Arc<RabbitOptions>,
     /// Where the tasks of the adapter run, whoever calls.
     runtime: Handle,
+    /// Whoever uses it says what is wrong.
+    is_quiet: bool,
     attempts: tokio::sync::Mutex<Attempts>,
     /// Why the broker takes nothing from us.
     blocked: watch::Sender<Option<String>>,
@@ -94,10 +96,25 @@ struct Live {
 
 impl Link {
     pub(crate) fn new(purpose: &'static str, options: Arc<RabbitOptions>, runtime: Handle) -> Arc<Self> {
+        Self::with(purpose, options, runtime, false)
+    }
+
+    /// One more to the same broker, which leaves it to others to say that it is lost.
+    pub(crate) fn another(&self, purpose: &'static str) -> Arc<Self> {
+        Self::with(purpose, self.options.clone(), self.runtime.clone(), true)
+    }
+
+    fn with(
+        purpose: &'static str,
+        options: Arc<RabbitOptions>,
+        runtime: Handle,
+        is_quiet: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             purpose,
             options,
             runtime,
+            is_quiet,
             attempts: tokio::sync::Mutex::default(),
             blocked: watch::Sender::new(None),
             told: Mutex::new(None),
@@ -233,8 +250,8 @@ impl Link {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (purpose, servers) = (self.purpose, self.options.servers());
         match told {
-            Some(_) => tracing::info!(purpose, servers, "the broker answers again"),
-            None => tracing::debug!(purpose, servers, "connected to the broker"),
+            Some(_) if !self.is_quiet => tracing::info!(purpose, servers, "the broker answers again"),
+            _ => tracing::debug!(purpose, servers, "connected to the broker"),
         }
         let given_up = CancellationToken::new();
         let events = connection.events_listener();
@@ -248,7 +265,7 @@ impl Link {
         self.blocked.send_replace(None);
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).replace(kind);
         let (purpose, servers) = (self.purpose, self.options.servers());
-        if told == Some(kind) {
+        if told == Some(kind) || self.is_quiet {
             tracing::debug!(purpose, servers, error = why, "the broker is still not available");
         } else {
             tracing::warn!(

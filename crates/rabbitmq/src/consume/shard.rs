@@ -36,6 +36,9 @@ const QUIET: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// internal-error: a process of the broker has crashed, which ends the connection.
+const INTERNAL_ERROR: u16 = 541;
+
 /// What shards work with.
 pub(crate) struct ShardWith {
     pub(crate) link: Arc<Link>,
@@ -51,6 +54,8 @@ pub(crate) struct Shard {
     queue: String,
     exchange: String,
     desk: Desk,
+    /// A connection of its own: to open the consumer ended the one that all share, and would again.
+    alone: Option<Arc<Link>>,
 }
 
 /// Why a session ended.
@@ -78,7 +83,7 @@ impl Shard {
         let queue = with.names.queue(group, &hand.partition);
         let exchange = with.names.exchange(&hand.partition.topic);
         let desk = Desk::new(with.link.clone());
-        Self { hand, shared, with, queue, exchange, desk }
+        Self { hand, shared, with, queue, exchange, desk, alone: None }
     }
 
     /// Consumes until it is told to stop; then everything that is finished is acknowledged.
@@ -107,6 +112,7 @@ impl Shard {
             tokio::select! { () = sleep(wait) => {}, () = stop.cancelled() => {} }
             wait = (wait * 2).min(AGAIN_MAX);
         }
+        self.rejoin().await;
         self.hand.end();
     }
 
@@ -114,7 +120,7 @@ impl Shard {
     async fn session(&mut self, stop: &CancellationToken, told: &mut bool) -> Result<(), Ended> {
         let opened =
             tokio::select! { opened = self.open() => opened, () = stop.cancelled() => return Ok(()) };
-        let (channel, mut consumer) = opened?;
+        let (channel, mut consumer) = opened.map_err(|trouble| self.avoid(trouble))?;
         if std::mem::take(told) {
             tracing::info!(queue = self.queue, "the queue is consumed again");
         }
@@ -127,12 +133,31 @@ impl Shard {
         // Not before: the client cancels a consumer that is dropped, and the broker then gives what comes next to the next
         // consumer while what was out has not come back. With its channel a consumer ends together with what it had.
         drop(consumer);
+        self.rejoin().await;
         ended
+    }
+
+    /// RabbitMQ ends the whole connection of who consumes from a queue without a leader (seen with 3.10.8). The other shards of this
+    /// worker are to go on, so the next try has a connection of its own.
+    fn avoid(&mut self, trouble: Trouble) -> Ended {
+        if trouble.code() != Some(INTERNAL_ERROR) {
+            return trouble.into();
+        }
+        let (why, link) = (chain(&trouble), &self.with.link);
+        self.alone.get_or_insert_with(|| link.another("consuming from one queue"));
+        Ended::Alone(format!("{why}; most likely it has no leader, as `rabbitmq-queues quorum_status` tells"))
+    }
+
+    /// Goes back to the connection that all share.
+    async fn rejoin(&mut self) {
+        if let Some(alone) = self.alone.take() {
+            alone.close().await;
+        }
     }
 
     async fn open(&mut self) -> Result<(Channel, Consumer), Trouble> {
         self.find_queue().await?;
-        let channel = self.with.link.channel().await?;
+        let channel = self.alone.as_ref().unwrap_or(&self.with.link).channel().await?;
         let opening = async {
             channel.basic_qos(self.with.prefetch, BasicQosOptions::default()).await?;
             self.hand.begin_session();
