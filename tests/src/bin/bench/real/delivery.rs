@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use super::world::{Broker, FLOW, World};
 use crate::rows::{Figures, Size};
 
-fn flow(sink: &Sink) -> String {
+fn flow(sink: &Sink, concurrency: usize) -> String {
     format!(
         "connections:
   sink:
     connector: http
     circuit: off
-    concurrency: 2000
+    concurrency: {concurrency}
     config: {{ base_url: {url}, signing_secret: \"${{env.TRACKER_SECRET}}\" }}
 flows:
   {FLOW}:
@@ -25,6 +25,11 @@ flows:
 ",
         url = sink.url()
     )
+}
+
+/// As many calls at a time as 20,000 deliveries a second ask for, and twice that where it costs little.
+fn concurrency(delay: Duration) -> usize {
+    (20 * delay.as_millis()).clamp(400, 2000) as usize
 }
 
 async fn sink(delay: Duration) -> anyhow::Result<Sink> {
@@ -40,7 +45,7 @@ async fn sink(delay: Duration) -> anyhow::Result<Sink> {
 
 async fn deliver(row: &str, broker: Broker, events: u64, delay: Duration) -> anyhow::Result<(f64, f64, f64)> {
     let sink = sink(delay).await?;
-    let world = World::new(row, broker, 8, &flow(&sink)).await?;
+    let world = World::new(row, broker, 8, &flow(&sink, concurrency(delay))).await?;
     world.fill(events, 10_000).await?;
     // The group must be known before the events come, or it would begin after them.
     drop(world.worker("deliver,api").await?);
@@ -80,7 +85,7 @@ pub async fn from_rabbitmq(size: Size) -> anyhow::Result<Figures> {
 
 pub async fn first_after_start() -> anyhow::Result<Figures> {
     let sink = sink(Duration::ZERO).await?;
-    let world = World::new("kafka_start", Broker::Kafka, 8, &flow(&sink)).await?;
+    let world = World::new("kafka_start", Broker::Kafka, 8, &flow(&sink, 100)).await?;
     // Makes the group, then leaves it in good order.
     world.worker("deliver,api").await?.stop().await?;
     world.fill(100, 100).await?;
