@@ -67,7 +67,6 @@ impl PostgresOptions {
     /// | `sslmode` | `disable`, `prefer`, `require`, `verify-ca`, `verify-full`; only the last two look at the server's certificate |
     /// | `tls.ca`, `tls.certificate`, `tls.key` | files, or PEM text; with `tls.ca` alone the mode is `verify-full` |
     /// | `source` | the CloudEvents source of rows that name none |
-    /// | `waiting_events_max` | events that may wait for the relay before no more come in |
     pub fn parse<'o>(
         address: &str,
         options: impl IntoIterator<Item = (&'o str, &'o str)>,

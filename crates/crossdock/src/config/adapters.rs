@@ -9,7 +9,7 @@ use crossdock_rabbitmq::RabbitOptions;
 use super::{
     problem::{Problem, code},
     reader::Reader,
-    server::Server,
+    server::{Server, has_password},
 };
 
 /// Options that an adapter reads by itself.
@@ -64,7 +64,8 @@ impl Reader<'_> {
     pub fn adapted<T: Adapter>(&mut self, server: &Server, folder: &Path) -> Option<T> {
         let before = self.problems.items.len();
         for option in &server.options {
-            if T::is_secret(&option.name) || (option.name == "tls.key" && option.value.contains(PEM)) {
+            let is_key = option.name == "tls.key" && option.value.contains(PEM);
+            if T::is_secret(&option.name) || is_key || (option.literal && has_password(&option.value)) {
                 self.secret_option(option);
             }
         }

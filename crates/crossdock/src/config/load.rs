@@ -24,7 +24,7 @@ use super::{
 };
 
 /// The fields of the file.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "store",
     "broker",
     "data",
@@ -37,6 +37,7 @@ const FIELDS: [&str; 14] = [
     "replication",
     "retention",
     "dedupe_window",
+    "dead_letter_retention",
     "connections",
     "flows",
 ];
@@ -67,6 +68,8 @@ pub struct Loaded {
     pub shape: Shape,
     /// How long a duplicate is recognised; the broker's own default if it is not written.
     pub dedupe_window: Option<Duration>,
+    /// How long replayed and discarded dead letters are kept; the store's own default if it is not written. Open ones stay.
+    pub dead_letter_retention: Option<Duration>,
     /// What runs.
     pub plan: Plan,
     /// What probably is not meant like that.
@@ -145,6 +148,9 @@ impl Reader<'_> {
         let shape = self.shape(&fields);
         let dedupe_window =
             fields.get("dedupe_window").and_then(|node| self.duration(node, "`dedupe_window`"));
+        let dead_letter_retention = fields
+            .get("dead_letter_retention")
+            .and_then(|node| self.duration(node, "`dead_letter_retention`"));
         let declared = self.declared(&fields, servers.as_ref());
         let plan = self.plan(&fields, &declared, connectors, Environment { loopback });
         let topics = self.topic_plans(&plan, &declared, shape);
@@ -165,6 +171,7 @@ impl Reader<'_> {
             topics,
             shape,
             dedupe_window,
+            dead_letter_retention,
             plan,
             warnings: Problems::new("", ""),
         })

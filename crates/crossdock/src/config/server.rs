@@ -147,6 +147,11 @@ impl Reader<'_> {
     }
 }
 
+/// Whether a text is an address that holds a password.
+pub fn has_password(text: &str) -> bool {
+    text.contains("://") && Parts::of(text).password_is_literal()
+}
+
 /// The parts of an address as it is written.
 struct Parts<'t> {
     before: &'t str,

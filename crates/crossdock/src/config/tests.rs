@@ -78,6 +78,7 @@ limits: { body: 2MiB, data: 10GiB, rate: 1000/s }
 partitions: 8
 retention: 7d
 dedupe_window: 24h
+dead_letter_retention: 90d
 connections:
   crm:
     connector: http
@@ -118,6 +119,8 @@ flows:
     assert_eq!(loaded.token.unwrap().expose_secret(), "the-value-of-TOKEN");
     assert_eq!((loaded.limits.body_bytes_max, loaded.limits.rate), (2 << 20, Some(1000.0)));
     assert_eq!(loaded.limits.data_bytes_max, Some(10 << 30));
+    let day = Duration::from_secs(86_400);
+    assert_eq!((loaded.dedupe_window, loaded.dead_letter_retention), (Some(day), Some(90 * day)));
     let shape = loaded.shape;
     assert_eq!((shape.partitions, shape.retention), (Some(8), Some(Duration::from_secs(7 * 86_400))));
     let partitions: Vec<_> =

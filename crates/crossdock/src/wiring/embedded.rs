@@ -39,6 +39,7 @@ fn options(loaded: &Loaded) -> Options {
         partitions: loaded.shape.partitions.unwrap_or(defaults.partitions),
         retention: loaded.shape.retention.unwrap_or(defaults.retention),
         dedupe_window: loaded.dedupe_window.unwrap_or(defaults.dedupe_window),
+        dead_letter_retention: loaded.dead_letter_retention.unwrap_or(defaults.dead_letter_retention),
         event_bytes_max: loaded.limits.body_bytes_max + ATTRIBUTES_BYTES_MAX,
         file_bytes_max: loaded.limits.data_bytes_max,
         topics: loaded.topics.iter().map(|topic| topic.topic.clone()).collect(),

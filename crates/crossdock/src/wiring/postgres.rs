@@ -154,6 +154,8 @@ pub fn with_limits(loaded: &Loaded, worker: &str, options: &PostgresOptions) -> 
     options.event_bytes_max = loaded.limits.body_bytes_max + ATTRIBUTES_BYTES_MAX;
     options.waiting_events_max = loaded.limits.outbox_events_max.unwrap_or(options.waiting_events_max);
     options.dedupe_window = loaded.dedupe_window.unwrap_or(options.dedupe_window);
+    options.dead_letter_retention =
+        loaded.dead_letter_retention.unwrap_or(options.dead_letter_retention);
     options.worker = worker.to_owned();
     options.retention = loaded.shape.retention.unwrap_or(options.retention);
     options

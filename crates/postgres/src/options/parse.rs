@@ -30,7 +30,7 @@ impl OptionError {
 }
 
 /// Our own names.
-const OWN: [&str; 10] = [
+const OWN: [&str; 9] = [
     "pool",
     "admin_pool",
     "call_timeout",
@@ -40,7 +40,6 @@ const OWN: [&str; 10] = [
     "tls.certificate",
     "tls.key",
     "source",
-    "waiting_events_max",
 ];
 
 /// What may stand behind the `?` of an address, as libpq names it, and what it sets here.
@@ -134,7 +133,6 @@ fn set(parsed: &mut PostgresOptions, name: &str, value: &str) -> Result<(), Opti
         "call_timeout" => parsed.call_timeout = duration(name, value)?,
         "application_name" => parsed.application_name = text(name, value, 48)?,
         "source" => parsed.source = text(name, value, 1024)?,
-        "waiting_events_max" => parsed.waiting_events_max = number(name, value, 1, u64::MAX)?,
         "sslmode" => {
             // `allow` would be taken for `disable`.
             let mode: Option<PgSslMode> = value.parse().ok().filter(|_| value != "allow");
@@ -205,8 +203,8 @@ fn known(name: &str) -> String {
 
 fn number<T: TryFrom<u64>>(name: &str, value: &str, min: u64, max: u64) -> Result<T, OptionError> {
     let refused = || {
-        let range = if max == u64::MAX { format!("at least {min}") } else { format!("from {min} to {max}") };
-        OptionError::new(name, format!("`{name}` is not a whole number"), format!("write a number, {range}"))
+        let help = format!("write a number, from {min} to {max}");
+        OptionError::new(name, format!("`{name}` is not a whole number"), help)
     };
     let number: u64 = value.replace('_', "").parse().map_err(|_| refused())?;
     if (min..=max).contains(&number) { T::try_from(number).map_err(|_| refused()) } else { Err(refused()) }

@@ -67,6 +67,8 @@ broker:
     embedded_has_no_options: "store: { url: embedded, pool: 3 }\nbroker: { partitions: 4 }\n";
     passwords_of_servers_are_refused_and_never_shown:
         "store: postgres://hub:tellnobody@db/hub\nbroker: { url: \"amqp://hub:${env.TOKEN:tellnobody}@mq/hub\" }\n";
+    a_password_in_the_address_of_an_option_is_refused_too:
+        "store: postgres://hub@db/hub\nbroker: { url: amqp://mq, management: \"http://hub:tellnobody@mq:15672\" }\n";
     a_missing_password_is_told_with_its_place: "store: \"postgres://hub:${env.PG_PASSWORD}@db/hub\"\n";
     fields_of_the_embedded_store_are_warned_of_beside_another:
         "store: postgres://hub@db/hub\nbroker: amqp://mq/hub\ndata: x\nlimits: { data: 1GiB }\n";
@@ -86,6 +88,31 @@ flows:
   by-customer: { from: { topic: orders }, key: .customer, to: { connection: crm, action: post, path: / } }
 "#));
     });
+}
+
+/// What an adapter says when it is given an option that is like no other: all that it knows.
+fn known_options(server: &str) -> Vec<String> {
+    let told = problems(&format!("{server}{AROUND}"));
+    let (_, known) = told.split_once("known are ").unwrap_or_else(|| panic!("no list of options: {told}"));
+    let (known, _) = known.split_once("\n\n").unwrap_or((known, ""));
+    let (known, _) = known.split_once(" and options of").unwrap_or((known, ""));
+    known.split(',').map(|name| name.trim().to_owned()).collect()
+}
+
+#[test]
+fn the_readme_names_every_option_of_a_server() {
+    let readme = include_str!("../../../../../README.md");
+    for (server, options) in [
+        ("store: { url: postgres://hub@db/hub, xyzzy: 1 }\n", 9),
+        ("store: postgres://hub@db/hub\nbroker: { url: kafka://h1, xyzzy: 1 }\n", 20),
+        ("store: postgres://hub@db/hub\nbroker: { url: amqp://mq, xyzzy: 1 }\n", 16),
+    ] {
+        let known = known_options(server);
+        assert!(known.len() >= options, "{server}: {known:?}");
+        for option in known {
+            assert!(readme.contains(&format!("`{option}`")), "{option}");
+        }
+    }
 }
 
 #[test]
