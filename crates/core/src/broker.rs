@@ -93,10 +93,20 @@ pub trait Broker: Send + Sync {
     /// later one of its key is taken, be it of this call or of one that is under way at that moment.
     async fn publish(&self, topic: &Topic, events: Vec<Event>) -> Vec<Result<Published, PublishError>>;
 
-    /// Joins the group on these topics. A group that is new misses nothing that is published after its first
-    /// subscription was answered, and gets nothing from before it was known: a broker that is told its groups when it is
-    /// opened may begin with the next event after that. That beginning is remembered: a group that has finished nothing
-    /// begins there again, also after a crash.
+    /// Lets the group begin on these topics without joining it. A group that is new misses nothing that is published after this
+    /// was answered, by whichever process, also if its first member comes much later and in another one. A group that has
+    /// begun there already is left as it is, with or without members. Doing it twice, or in two workers at once, changes nothing.
+    ///
+    /// Whoever sets a hub up does it for every flow before anything is told to be ready, and a relay waits for it. Joining does
+    /// it too; by default this joins and leaves at once.
+    async fn begin(&self, group: &Group, topics: &[Topic]) -> Result<(), BrokerError> {
+        self.subscribe(group, topics).await.map(drop)
+    }
+
+    /// Joins the group on these topics. A group that is new misses nothing that is published after it was let
+    /// [begin](Broker::begin) or its first subscription was answered, and gets nothing from before it was known: a broker that is
+    /// told its groups when it is opened may begin with the next event after that. That beginning is remembered: a group that
+    /// has finished nothing begins there again, also after a crash.
     ///
     /// What is not finished is given from the lowest offset on; in one process, and after an orderly end, nothing that
     /// was finished comes again. Unfinished events are kept whatever their age.
@@ -170,8 +180,8 @@ impl Revocation {
 
 /// A member of a group.
 ///
-/// Dropping it leaves the group; deliveries that are not settled come again, to this or another member. A delivery that
-/// is completed after that is harmless, and may come again all the same.
+/// Dropping it leaves the group; deliveries that are not settled come again, to this or another member, and none that were
+/// settled before. A delivery that is completed after that is harmless, and may come again all the same.
 #[async_trait]
 pub trait Subscription: Send {
     /// Waits for the next signal. Cancellation is safe: nothing is lost by dropping the future. A broker that is closed

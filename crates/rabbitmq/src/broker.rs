@@ -230,11 +230,15 @@ impl Broker for RabbitMq {
         inner.line.publish(topic, shards, limits, events).await
     }
 
-    async fn subscribe(&self, group: &Group, topics: &[Topic]) -> Result<Box<dyn Subscription>, BrokerError> {
+    async fn begin(&self, group: &Group, topics: &[Topic]) -> Result<(), BrokerError> {
         if self.inner.lives().closed {
             return Err(BrokerError::Closed);
         }
-        self.inner.begin(group, topics).await?;
+        self.inner.begin(group, topics).await
+    }
+
+    async fn subscribe(&self, group: &Group, topics: &[Topic]) -> Result<Box<dyn Subscription>, BrokerError> {
+        self.begin(group, topics).await?;
         Ok(Box::new(Subscriber(self.inner.join(group, topics)?)))
     }
 

@@ -69,6 +69,40 @@ pub async fn a_new_group_begins_with_what_comes_after_it<S: HasBroker>() {
     assert_eq!(ids(&late.take(10).await), ids_of(&events("k", 10..20)));
 }
 
+/// A group that was let begin misses nothing of what is published before its first member comes, over a restart too.
+pub async fn a_group_begins_before_it_has_members<S: HasBroker>() {
+    let before = setup();
+    let subject = S::create(&before).await;
+    publish(subject.broker().as_ref(), &orders(), events("k", 0..10)).await;
+    let late = flow("late");
+    subject.broker().begin(&late, &[orders()]).await.expect("it begins");
+    publish(subject.broker().as_ref(), &orders(), events("k", 10..20)).await;
+    let mut after = setup_of(&[("billing", &["orders"]), ("late", &["orders"])], &[]);
+    after.clock = before.clock.clone();
+    let subject = subject.reopen(&after).await;
+    publish(subject.broker().as_ref(), &orders(), events("k", 20..30)).await;
+    let mut reader = Reader::join(&subject, &after, &late).await;
+    assert_eq!(ids(&reader.take(20).await), ids_of(&events("k", 10..30)));
+}
+
+/// Letting a group begin that has begun takes nothing from it and gives it nothing again, with members and without.
+pub async fn beginning_again_changes_nothing<S: HasBroker>() {
+    let setup = setup();
+    let subject = S::create(&setup).await;
+    let mut reader = Reader::join(&subject, &setup, &billing()).await;
+    publish(subject.broker().as_ref(), &orders(), events("k", 0..10)).await;
+    let mut came = reader.take(10).await;
+    let open = came.split_off(4);
+    complete(came);
+    subject.broker().begin(&billing(), &[orders()]).await.expect("it has begun");
+    drop((reader, open));
+    let subject = subject.reopen(&setup).await;
+    subject.broker().begin(&billing(), &[orders()]).await.expect("it has begun");
+    publish(subject.broker().as_ref(), &orders(), events("k", 10..12)).await;
+    let mut reader = Reader::join(&subject, &setup, &billing()).await;
+    assert_eq!(ids(&reader.take(8).await), ids_of(&events("k", 4..12)));
+}
+
 /// A group that has finished nothing begins again where it began, after a crash too.
 pub async fn a_group_that_finished_nothing_begins_again<S: HasBroker>() {
     let setup = setup();

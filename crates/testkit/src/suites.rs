@@ -43,6 +43,8 @@ suite! { $
         groups_do_not_finish_for_each_other
         a_group_waits_for_no_other
         a_new_group_begins_with_what_comes_after_it
+        a_group_begins_before_it_has_members
+        beginning_again_changes_nothing
         a_group_that_finished_nothing_begins_again
         events_wait_for_a_group_without_members
         the_only_member_is_given_every_partition

@@ -160,6 +160,8 @@ caught! {
     twice_in_one_call: DedupeWithinCallMissing by outbox::a_duplicate_is_dropped_and_named;
     a_refused_id_remembered: RefusedIdRemembered by outbox::a_too_large_event_leaves_nothing_behind;
     a_busy_outbox_turns_a_key: BusyTearsKeys by outbox::a_busy_outbox_leaves_nothing_behind;
+    a_group_that_begins_when_joined: BeginsWhenJoined by groups::a_group_begins_before_it_has_members;
+    a_group_that_begins_again: BeginsAgain by groups::beginning_again_changes_nothing;
     a_new_group_from_the_start: NewGroupFromStart by groups::a_new_group_begins_with_what_comes_after_it;
     a_beginning_forgotten: StartForgotten by groups::a_group_that_finished_nothing_begins_again;
     gaps_forgotten: GapsForgotten by resume::gaps_are_given_again;

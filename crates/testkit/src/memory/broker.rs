@@ -72,6 +72,16 @@ impl Memory {
         self.0.changed.notify_waiters();
     }
 
+    fn check(&self, topics: &[Topic]) -> Result<(), BrokerError> {
+        if self.is_closed() {
+            return Err(BrokerError::Closed);
+        }
+        match topics.iter().find(|topic| !self.0.options.topics.contains(topic)) {
+            Some(unknown) => Err(BrokerError::UnknownTopic(unknown.clone())),
+            None => Ok(()),
+        }
+    }
+
     fn members(&self) -> MutexGuard<'_, BTreeMap<Group, Vec<Arc<Mutex<Member>>>>> {
         self.0.members.lock().expect("no holder of this lock panics")
     }
@@ -115,14 +125,20 @@ impl Broker for Memory {
         self.take(topic, events)
     }
 
+    async fn begin(&self, group: &Group, topics: &[Topic]) -> Result<(), BrokerError> {
+        self.check(topics)?;
+        if self.has(Defect::BeginsAgain) {
+            self.lock().log.groups.remove(group);
+        }
+        if !self.has(Defect::BeginsWhenJoined) {
+            self.begin_at_end(&mut self.lock().log, group, topics);
+        }
+        Ok(())
+    }
+
     async fn subscribe(&self, group: &Group, topics: &[Topic]) -> Result<Box<dyn Subscription>, BrokerError> {
-        if self.is_closed() {
-            return Err(BrokerError::Closed);
-        }
-        if let Some(unknown) = topics.iter().find(|topic| !self.0.options.topics.contains(topic)) {
-            return Err(BrokerError::UnknownTopic(unknown.clone()));
-        }
-        self.begin(&mut self.lock().log, group, topics);
+        self.check(topics)?;
+        self.begin_at_end(&mut self.lock().log, group, topics);
         let member = Arc::new(Mutex::new(Member {
             topics: topics.to_vec(),
             owned: BTreeSet::new(),

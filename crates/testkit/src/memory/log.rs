@@ -97,14 +97,14 @@ impl Memory {
             log.seen.clear();
         }
         for (group, topics) in &self.0.options.groups {
-            self.begin(log, group, topics);
+            self.begin_at_end(log, group, topics);
         }
         self.restart_defects(log);
         self.forget(log);
     }
 
     /// Remembers where a group begins in partitions that are new to it.
-    pub(super) fn begin(&self, log: &mut Log, group: &Group, topics: &[Topic]) {
+    pub(super) fn begin_at_end(&self, log: &mut Log, group: &Group, topics: &[Topic]) {
         for partition in log.partitions_of(topics) {
             let end = if self.has(Defect::NewGroupFromStart) { 0 } else { log.ends[&partition] };
             let progress = log.groups.entry(group.clone()).or_default();

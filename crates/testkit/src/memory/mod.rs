@@ -95,6 +95,10 @@ pub enum Defect {
     RefusedIdRemembered,
     /// A busy outbox refuses an event and takes the next one of its key.
     BusyTearsKeys,
+    /// A group that is let begin begins with its first member.
+    BeginsWhenJoined,
+    /// A group that is let begin anew skips what it has not finished.
+    BeginsAgain,
     /// A new group begins with everything that is there.
     NewGroupFromStart,
     /// A group begins anew, with the next event, on each start until it has finished something.
