@@ -23,6 +23,8 @@ use crate::{
 };
 mod lag;
 
+/// How long what was taken may wait for its acknowledgement once the broker is closed.
+const ACKNOWLEDGED_MAX: Duration = Duration::from_secs(5);
 /// How long a question to the cluster may take in all.
 const ASK_MAX: Duration = Duration::from_secs(25);
 
@@ -66,10 +68,16 @@ impl Kafka {
     /// Ends it in an orderly way: nothing is taken any more, what was taken is acknowledged or given back, members commit
     /// what is finished and leave their groups. Returns when all of that is done, or after the time; then the threads that
     /// still wait for a server are left to themselves.
+    ///
+    /// It is done within a second as a rule. Where a rebalance is under way, members wait until it is over, since their commits
+    /// are refused before: at the most for the session time-out, if another member was killed. With a cluster that does not
+    /// answer it takes some five seconds.
     pub async fn close(&self, within: Duration) {
-        self.inner.line.close(Instant::now() + within);
+        let until = Instant::now() + within;
+        self.inner.line.close(Instant::now() + within.min(ACKNOWLEDGED_MAX));
         let sender = self.inner.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         let members = self.inner.end_members(End::Closed);
+        members.iter().for_each(|member| member.hurry(until));
         let all = async {
             join_all(members.iter().map(|member| member.ended())).await;
             if let Some(sender) = sender {
@@ -133,14 +141,19 @@ impl Inner {
         found.map_err(BrokerError::UnknownTopic)
     }
 
-    /// Lets a group begin in the topics that it has never read.
-    async fn begin(self: &Arc<Self>, group: &Group, partitions: &[Partition]) -> Result<(), BrokerError> {
+    /// Lets a group begin in the topics that it has never read. Returns the partitions of all of them.
+    async fn begin(self: &Arc<Self>, group: &Group, topics: &[Topic]) -> Result<Vec<Partition>, BrokerError> {
+        if self.is_closed() {
+            return Err(BrokerError::Closed);
+        }
+        let asked = topics.to_vec();
+        let partitions = self.ask("looking for topics", move |inner| inner.partitions(&asked)).await?;
         let remembering = |error| unavailable("remembering where a group begins", error);
         let begun = self.checkpoints.begun(group).await.map_err(remembering)?;
         let new: Vec<_> =
             partitions.iter().filter(|partition| !begun.contains(&partition.topic)).cloned().collect();
         if new.is_empty() {
-            return Ok(());
+            return Ok(partitions);
         }
         let mut topics: Vec<_> = new.iter().map(|partition| partition.topic.clone()).collect();
         topics.dedup();
@@ -150,7 +163,8 @@ impl Inner {
                 .map_err(|error| unavailable("beginning a group", error))
         })
         .await?;
-        self.checkpoints.begin(group, &topics).await.map_err(remembering)
+        self.checkpoints.begin(group, &topics).await.map_err(remembering)?;
+        Ok(partitions)
     }
 
     /// The group's name in Kafka.
@@ -168,22 +182,20 @@ impl Broker for Kafka {
         self.inner.line.publish(Batch::new(topic, events)).await
     }
 
+    async fn begin(&self, group: &Group, topics: &[Topic]) -> Result<(), BrokerError> {
+        self.inner.begin(group, topics).await.map(drop)
+    }
+
     async fn subscribe(&self, group: &Group, topics: &[Topic]) -> Result<Box<dyn Subscription>, BrokerError> {
         let inner = &self.inner;
-        if inner.is_closed() {
-            return Err(BrokerError::Closed);
-        }
-        let reads = topics.to_vec();
-        let asked = reads.clone();
-        let partitions = inner.ask("looking for topics", move |inner| inner.partitions(&asked)).await?;
-        inner.begin(group, &partitions).await?;
+        let partitions = inner.begin(group, topics).await?;
         let member = Member {
             options: inner.options.clone(),
             context: inner.context.clone(),
             topics: inner.topics.clone(),
             group: group.clone(),
-            reads,
-            partitions: partitions.len(),
+            reads: topics.to_vec(),
+            partitions,
         };
         let shared = Arc::new(Shared::new());
         {

@@ -145,6 +145,11 @@ impl Health {
         }
     }
 
+    /// Whether it does not answer.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
     /// The last thing that a client said about why it cannot work.
     pub(crate) fn reason(&self) -> Option<Reason> {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()

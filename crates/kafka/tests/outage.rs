@@ -106,7 +106,7 @@ async fn a_gap_while_the_broker_is_down_is_not_overtaken() {
 /// K2: answers that are lost make librdkafka send again, and the broker drops what it has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_acknowledgement_makes_no_duplicate() {
-    let (inside, outside) = (free_port(), free_port());
+    let (inside, (listener, outside)) = (free_port(), Proxy::listen().await);
     let server = private::Kafka::options()
         .listener("PROXIED", "PLAINTEXT", inside)
         .line(format!(
@@ -115,7 +115,7 @@ async fn a_lost_acknowledgement_makes_no_duplicate() {
         ))
         .start()
         .await;
-    let proxy = Proxy::start(outside, inside).await;
+    let proxy = Proxy::start(listener, inside);
     let url = format!("kafka://127.0.0.1:{outside}");
     // A hundred cuts, and none of them waited out for long.
     let quick =

@@ -39,6 +39,11 @@ impl Ledger {
         Some((completed.mark(), encode(&completed, metadata_max)))
     }
 
+    /// Whether something is finished that no commit has carried yet, or one that was refused.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.unsaved.load(Ordering::Acquire)
+    }
+
     /// It must be committed again.
     pub(crate) fn unsave(&self) {
         self.unsaved.store(true, Ordering::Release);

@@ -10,11 +10,11 @@ use std::{
 use crossdock_core::{Group, Offset, Partition, Topic};
 use rdkafka::{
     ClientConfig,
-    consumer::{BaseConsumer, CommitMode, Consumer},
+    consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
 
-use super::{Shared, rebalance::MemberContext};
+use super::{Shared, commit::Commits, leave::Leaving, rebalance::MemberContext};
 use crate::{
     KafkaOptions,
     client::{self, Context},
@@ -31,7 +31,7 @@ const STILL: Duration = Duration::from_secs(60);
 /// How long it is waited after a consumer that could not be made.
 const AGAIN: Duration = Duration::from_secs(1);
 /// What the queues of all partitions hold together, in kilobytes, as far as their number allows.
-const QUEUES_KILOBYTES: usize = 8 << 10;
+const QUEUES_KILOBYTES: usize = 2 << 10;
 
 /// What a member is made of.
 pub(crate) struct Member {
@@ -40,8 +40,8 @@ pub(crate) struct Member {
     pub(crate) topics: Arc<Topics>,
     pub(crate) group: Group,
     pub(crate) reads: Vec<Topic>,
-    /// How many partitions these topics have.
-    pub(crate) partitions: usize,
+    /// The partitions of these topics.
+    pub(crate) partitions: Vec<Partition>,
 }
 
 /// Starts the thread of a member. It ends when [`Shared::end`] says so, after it has left the group.
@@ -77,27 +77,28 @@ impl Member {
         let _ = consumer.context().consumer.set(Arc::downgrade(&consumer));
         let names: Vec<_> = self.reads.iter().map(|topic| self.topics.name(topic)).collect();
         consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let _commits =
+            Commits::start(&consumer).map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         let (mut committed, mut watched) = (Instant::now(), Instant::now());
         while shared.ending().is_none() && !shared.take_rebuild() {
             self.poll(&consumer, shared);
             if committed.elapsed() >= COMMIT_EVERY {
                 committed = Instant::now();
-                let ledgers: Vec<_> = shared.owned().into_iter().map(|(ledger, ..)| ledger).collect();
-                consumer.context().commit(&consumer, &ledgers, CommitMode::Async);
+                let finished = shared.owned().into_iter().map(|(ledger, ..)| ledger);
+                consumer.context().commits.ask(finished.filter(|ledger| ledger.is_unsaved()).collect());
             }
             if watched.elapsed() >= WATCH_EVERY {
                 watched = Instant::now();
                 self.watch(shared, stuck);
             }
         }
-        let context = consumer.context().clone();
-        context.let_all_go(&consumer);
-        // Leaves the group, and waits for that here, where nobody waits for us.
+        Leaving::new(self, &consumer, shared).run();
+        // Waits until that is done here, where nobody waits for us.
         drop(consumer);
         Ok(())
     }
 
-    fn poll(&self, consumer: &BaseConsumer<MemberContext>, shared: &Shared) {
+    pub(super) fn poll(&self, consumer: &BaseConsumer<MemberContext>, shared: &Shared) {
         match consumer.poll(POLL) {
             None => {}
             // Every partition that is ours has its own queue.
@@ -136,7 +137,7 @@ impl Member {
 
     fn config(&self) -> ClientConfig {
         let session = self.options.session_timeout;
-        let queue = (QUEUES_KILOBYTES / self.partitions.max(1)).clamp(64, 4 << 10);
+        let queue = (QUEUES_KILOBYTES / self.partitions.len().max(1)).clamp(64, 4 << 10);
         let total = (QUEUES_KILOBYTES << 10).max(self.options.record_bytes_max());
         let mut config = client::config(
             &self.options,

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context as TaskContext, Wake, Waker},
@@ -17,21 +17,21 @@ use rdkafka::{
     ClientContext, TopicPartitionList,
     client::OAuthToken,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, KafkaResult},
     types::RDKafkaRespErr,
 };
 
 use super::{
     Ledger, Shared,
-    ledger::METADATA_MAX,
+    commit::Commits,
     positions::{Starts, commit_list},
-    shared::{End, LetGo, Owned},
+    shared::{LetGo, Owned},
 };
 use crate::{KafkaOptions, client::Context, topics::Topics};
 
-/// How long the engine may take to let go of partitions.
-const LET_GO_MAX: Duration = Duration::from_secs(10);
+/// How long the engine may take to let go of partitions: longer than it lets calls go on that are out.
+const LET_GO_MAX: Duration = Duration::from_secs(12);
 
 /// What a member's consumer knows.
 pub(crate) struct MemberContext {
@@ -43,8 +43,11 @@ pub(crate) struct MemberContext {
     pub(super) shared: Arc<Shared>,
     /// The consumer that this belongs to; gone while it is being closed.
     pub(super) consumer: OnceLock<Weak<BaseConsumer<Self>>>,
-    /// The most bytes of metadata that the broker takes.
-    metadata_max: AtomicUsize,
+    pub(super) commits: Arc<Commits>,
+    /// What the engine has let go of before the group is left, as long as it is ours.
+    leaving: Mutex<Vec<Arc<Ledger>>>,
+    /// How often partitions came or went.
+    rebalances: AtomicUsize,
 }
 
 impl MemberContext {
@@ -64,7 +67,9 @@ impl MemberContext {
             reads: reads.to_vec(),
             shared: shared.clone(),
             consumer: OnceLock::new(),
-            metadata_max: AtomicUsize::new(METADATA_MAX),
+            commits: Arc::default(),
+            leaving: Mutex::default(),
+            rebalances: AtomicUsize::new(0),
         }
     }
 
@@ -140,64 +145,46 @@ impl MemberContext {
         // Partitions that are lost may be another member's already.
         let lost = consumer.assignment_lost();
         let partitions = self.partitions(list);
-        let (ledgers, let_go) = self.shared.remove(&partitions);
+        let (mut ledgers, let_go) = self.shared.remove(&partitions);
+        // Nobody commits what is another member's from now on.
+        self.commits.withdraw();
+        ledgers.extend(self.leaving_list().extract_if(.., |ledger| partitions.contains(&ledger.partition)));
         if !ledgers.is_empty() {
             let (group, count) = (self.group.as_str(), ledgers.len());
             tracing::info!(target: "crossdock_kafka", group, count, lost, "partitions revoked");
         }
         if !lost {
             wait(let_go);
-            self.commit(consumer, &ledgers, CommitMode::Sync);
+            self.commit_at_last(consumer, &ledgers);
         }
-        if let Err(error) = consumer.incremental_unassign(list) {
-            tracing::debug!(target: "crossdock_kafka", group = self.group.as_str(), %error, "partitions could not be given up");
+        if let Err(error) = give_up(consumer, list) {
+            let group = self.group.as_str();
+            tracing::warn!(target: "crossdock_kafka", group, %error, "partitions could not be given up; joining again");
+            self.shared.want_rebuild();
         }
     }
 
-    /// Takes everything away from the engine and commits what is finished, before the consumer is closed.
-    pub(super) fn let_all_go(&self, consumer: &BaseConsumer<Self>) {
+    /// Takes everything away from the engine, before the group is left.
+    pub(super) fn let_all_go(&self) {
         let partitions: Vec<_> =
             self.shared.owned().iter().map(|(ledger, ..)| ledger.partition.clone()).collect();
         let (ledgers, let_go) = self.shared.remove(&partitions);
+        self.leaving_list().extend(ledgers);
         wait(let_go);
-        self.commit(consumer, &ledgers, CommitMode::Sync);
     }
 
-    /// Commits what is finished and not committed yet.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Self>, ledgers: &[Arc<Ledger>], mode: CommitMode) {
-        if self.shared.ending() == Some(End::Severed) {
-            return;
-        }
-        let max = self.metadata_max.load(Ordering::Relaxed);
-        let unsaved = ledgers.iter().filter_map(|ledger| {
-            let (mark, metadata) = ledger.take_unsaved(max)?;
-            Some((ledger.partition.clone(), mark, metadata))
-        });
-        let list = commit_list(&self.topics, unsaved);
-        if list.count() == 0 {
-            return;
-        }
-        if let Err(error) = consumer.commit(&list, mode) {
-            self.commit_failed(&error, &self.partitions(&list));
-        }
+    /// What the engine has let go of, and is still ours.
+    pub(super) fn leaving(&self) -> Vec<Arc<Ledger>> {
+        self.leaving_list().clone()
     }
 
-    /// What could not be committed is committed with the next tick, if it is still ours.
-    fn commit_failed(&self, error: &KafkaError, partitions: &[Partition]) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OffsetMetadataTooLarge) {
-            tracing::warn!(
-                target: "crossdock_kafka",
-                "the broker takes no metadata with a commit (offset.metadata.max.bytes): events finished out of order may come again"
-            );
-            self.metadata_max.store(0, Ordering::Relaxed);
-        }
-        let group = self.group.as_str();
-        tracing::debug!(target: "crossdock_kafka", group, %error, "a commit failed; it is tried again");
-        for (ledger, ..) in self.shared.owned() {
-            if partitions.contains(&ledger.partition) {
-                ledger.unsave();
-            }
-        }
+    fn leaving_list(&self) -> MutexGuard<'_, Vec<Arc<Ledger>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often partitions came or went, or nothing did in a rebalance.
+    pub(super) fn rebalances(&self) -> usize {
+        self.rebalances.load(Ordering::Relaxed)
     }
 }
 
@@ -219,27 +206,25 @@ impl ClientContext for MemberContext {
 
 impl ConsumerContext for MemberContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.rebalances.fetch_add(1, Ordering::Relaxed);
         if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.assign(consumer, list);
         } else {
             self.revoke(consumer, list);
         }
     }
+}
 
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        match result {
-            Ok(()) => {
-                self.context.health.answered();
-                let refused = offsets.elements().iter().find_map(|place| place.error().err());
-                if let Some(error) = refused {
-                    self.commit_failed(&error, &self.partitions(offsets));
-                }
-            }
-            // Nothing was to be committed.
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
-            Err(error) => self.commit_failed(&error, &self.partitions(offsets)),
+/// Gives up what was taken of a list: nothing of it, if it was not known where to begin. Librdkafka takes an answer for what
+/// it has, and waits for one.
+fn give_up(consumer: &BaseConsumer<MemberContext>, list: &TopicPartitionList) -> KafkaResult<()> {
+    let (taken, mut ours) = (consumer.assignment()?, TopicPartitionList::new());
+    for place in list.elements() {
+        if taken.find_partition(place.topic(), place.partition()).is_some() {
+            ours.add_partition(place.topic(), place.partition());
         }
     }
+    consumer.incremental_unassign(&ours)
 }
 
 /// Waits until the engine has let go, and not for ever.

@@ -148,6 +148,8 @@ struct State {
     first: usize,
     signals: VecDeque<Signal>,
     end: Option<End>,
+    /// When the group must have been left, as far as somebody waits for it.
+    leaves_by: Option<Instant>,
     rebuild: bool,
     /// Since when nothing has come, and when somebody last asked.
     idle: Option<Instant>,
@@ -168,6 +170,7 @@ impl Shared {
             first: 0,
             signals: VecDeque::new(),
             end: None,
+            leaves_by: None,
             rebuild: false,
             idle: None,
             asked: Instant::now(),
@@ -249,6 +252,16 @@ impl Shared {
         // Whoever waits for the engine to let go of something need not wait any longer.
         state.signals.clear();
         self.news.notify_one();
+    }
+
+    /// Tells a member that ends when it must have left its group.
+    pub(crate) fn hurry(&self, until: Instant) {
+        self.state().leaves_by = Some(until);
+    }
+
+    /// When the group must have been left.
+    pub(crate) fn leaves_by(&self) -> Option<Instant> {
+        self.state().leaves_by
     }
 
     pub(crate) fn ending(&self) -> Option<End> {

@@ -19,9 +19,15 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on one port for another.
-    pub async fn start(port: u16, to: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+    /// Takes a port to listen on.
+    pub async fn listen() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        (listener, port)
+    }
+
+    /// Hands on to a port what comes in.
+    pub fn start(listener: TcpListener, to: u16) -> Self {
         let proxy = Self::default();
         let serving = proxy.clone();
         tokio::spawn(async move {
