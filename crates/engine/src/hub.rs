@@ -39,16 +39,17 @@ use crate::{
 /// How many moments a slow receiver may be behind before it misses some.
 const MOMENTS: usize = 1024;
 
-/// Starts the relay.
+/// Starts the relay: once flows have joined and those of others have begun.
 fn relay(
     outbox: Arc<dyn OutboxLog>,
-    joined: Arc<Joined>,
+    (joined, others): (Arc<Joined>, Vec<Arc<Flow>>),
     broker: &Arc<dyn Broker>,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> (Arc<Watch>, JoinHandle<()>) {
     let watch = Arc::new(Watch::new(clock.clone()));
-    let relay = Relay { outbox, joined, broker: broker.clone(), watch: watch.clone(), stop: stop.clone() };
+    let (broker, stop) = (broker.clone(), stop.clone());
+    let relay = Relay { outbox, joined, others, broker, watch: watch.clone(), stop };
     (watch, tokio::spawn(relay.run()))
 }
 
@@ -78,8 +79,9 @@ pub struct Hub {
 
 impl Hub {
     /// Starts what the worker's roles ask for of the plan. When it returns, every flow that this worker delivers has joined its
-    /// topics, and misses nothing from now on. A broker that is away fails the start only where the outbox is its log;
-    /// elsewhere events are taken in, flows join as soon as they can, and nothing is relayed before they have.
+    /// topics, and misses nothing from now on. A broker that is away fails the start only where the outbox is its log; elsewhere
+    /// events are taken in, flows join as soon as they can, and nothing is relayed before they have. Nor is it before the groups
+    /// have begun of flows that only other workers deliver.
     pub async fn start(
         plan: Plan,
         broker: Arc<dyn Broker>,
@@ -127,7 +129,9 @@ impl Hub {
         };
         tokio::spawn(watching.run(progress.clone()));
         let outbox = stores.outbox_log.clone().filter(|_| roles.relay);
-        let (relay, relaying) = outbox.map(|outbox| relay(outbox, joined, &broker, &clock, &stop)).unzip();
+        let others = if roles.deliver { Vec::new() } else { flows.clone() };
+        let relay = outbox.map(|outbox| relay(outbox, (joined, others), &broker, &clock, &stop));
+        let (relay, relaying) = relay.unzip();
         Ok(Arc::new(Self {
             plan,
             broker,

@@ -27,15 +27,42 @@ pub(crate) async fn join(
     }
 }
 
-/// Joins the topics of a flow. A broker that does not answer is not available.
+/// How long it is waited before groups are let begin once more.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Lets the groups begin of flows that other workers deliver, so that they miss nothing whenever those come. Tries until every
+/// one of them has.
+pub(crate) async fn begin(broker: &dyn Broker, flows: &[Arc<Flow>]) {
+    for flow in flows {
+        let (plan, mut told) = (&flow.plan, false);
+        loop {
+            let begun = within_broker("letting a group begin", broker.begin(&plan.name, &plan.topics));
+            let Err(error) = begun.await else { break };
+            if !std::mem::replace(&mut told, true) {
+                let (flow, error) = (&plan.name, chain(&error));
+                tracing::warn!(%flow, error, "the group of the flow cannot begin; nothing is relayed before it has");
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Joins the topics of a flow.
 pub(crate) async fn subscribe(
     broker: &dyn Broker,
     flow: &FlowPlan,
 ) -> Result<Box<dyn Subscription>, BrokerError> {
-    let subscription = tokio::time::timeout(SUBSCRIBE_MAX, broker.subscribe(&flow.name, &flow.topics)).await;
-    subscription.unwrap_or_else(|_| {
+    within_broker("joining a group", broker.subscribe(&flow.name, &flow.topics)).await
+}
+
+/// A broker that does not answer is not available.
+async fn within_broker<T>(
+    doing: &'static str,
+    answer: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    tokio::time::timeout(SUBSCRIBE_MAX, answer).await.unwrap_or_else(|_| {
         let source = format!("no answer within {} s", SUBSCRIBE_MAX.as_secs()).into();
-        Err(BrokerError::Unavailable { doing: "joining a group", source })
+        Err(BrokerError::Unavailable { doing, source })
     })
 }
 

@@ -25,7 +25,8 @@ use self::{
     shift::{Desk, End, Shift},
 };
 use crate::{
-    joining::Joined,
+    flow::Flow,
+    joining::{Joined, begin},
     limit::{within, within_time},
     status::RelayRole,
 };
@@ -42,17 +43,19 @@ const RELEASE_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Relay {
     pub(crate) outbox: Arc<dyn OutboxLog>,
     pub(crate) joined: Arc<Joined>,
+    /// The flows that this worker does not deliver.
+    pub(crate) others: Vec<Arc<Flow>>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) stop: CancellationToken,
 }
 
 impl Relay {
-    /// Works until it is told to stop. Begins when every flow of this worker has joined its topics, so that a new one misses
-    /// nothing that was taken in since the start.
+    /// Works until it is told to stop. Begins when every flow of this worker has joined its topics and the groups of all others
+    /// have begun, so that a new one misses nothing that was taken in since the start.
     pub(crate) async fn run(self) {
         tokio::select! {
-            () = self.joined.all() => {}
+            () = self.joined.all().then(|()| begin(self.broker.as_ref(), &self.others)) => {}
             () = self.stop.cancelled() => return,
         }
         let (mut recovery, mut wait) = (Recovery::default(), AGAIN);

@@ -1,6 +1,7 @@
 //! The engine over broker and stores in memory and an action that follows a script. Time is paused: waits of hours take
 //! none, and every run is the same.
 
+mod beginning;
 mod gate;
 mod health;
 mod line;
