@@ -1,6 +1,6 @@
 //! A hub of several workers: a database, a broker, one configuration.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossdock_sim::{LedgerOptions, Place, Sink, SinkOptions};
 use crossdock_testkit::services::{self, private};
@@ -8,6 +8,9 @@ use crossdock_tests::{Database, Hub, Setup};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
+
+/// How long a worker may take to end: what is out has 20 s, then it lets go of everything. Orchestrators kill after 30 s.
+pub const END_MAX: Duration = Duration::from_secs(26);
 
 /// How long anything may take that happens by itself.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -66,6 +69,22 @@ impl PrivateBroker {
         match self {
             Self::Kafka(server) => server.stop().await,
             Self::RabbitMq(server) => server.stop().await,
+        }
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nothing.
+    pub fn freeze(&mut self) {
+        match self {
+            Self::Kafka(server) => server.freeze(),
+            Self::RabbitMq(server) => server.freeze(),
+        }
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        match self {
+            Self::Kafka(server) => server.thaw(),
+            Self::RabbitMq(server) => server.thaw(),
         }
     }
 
@@ -175,11 +194,13 @@ flows:
         worker.wait_until("/v1/status", wait).await.expect("they wait in the broker");
     }
 
-    /// SIGTERM, and its end in good order.
+    /// SIGTERM, and its end in good order and in time.
     pub async fn end(&self, worker: &mut Hub) {
+        let began = Instant::now();
         worker.terminate().await.expect("it is told");
         let ended = worker.wait_end().await.expect("it ends");
         assert!(ended.success(), "{:#?}", worker.log_lines());
+        assert!(began.elapsed() < END_MAX, "{:?}: {:#?}", began.elapsed(), worker.log_lines());
     }
 
     /// Two workers that both have partitions of the flow.

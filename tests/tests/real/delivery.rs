@@ -77,8 +77,9 @@ async fn roles_share_the_work(broker: Broker) {
     cluster.setup = cluster.setup.variable("GITHUB_SECRET", "secret");
     cluster.edit("flows:\n", ISSUES);
     cluster.edit("connections:\n", GITHUB);
-    let delivers = cluster.worker_as("relay,deliver").await;
-    let takes = cluster.worker_as("ingest,api").await;
+    let delivers = cluster.worker_as("deliver").await;
+    let _relays = cluster.worker_as("relay").await;
+    let takes = cluster.worker_as("ingest").await;
     let event = json!({ "specversion": "1.0", "id": "e1", "source": "/test", "type": "order.paid", "partitionkey": "k",
         "data": { "key": "k", "seq": 1 } });
     let payload = r#"{ "action": "opened", "repository": { "full_name": "a/b" }, "issue": { "number": 1 } }"#;

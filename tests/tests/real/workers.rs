@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crossdock_sim::{Answer, Rule};
+use serde_json::Value;
+
 use crate::{
     application::{Application, Habits},
     checker::{Verdict, check},
@@ -36,6 +39,39 @@ async fn workers_come_and_go_with_kafka() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_come_and_go_with_rabbitmq() {
     workers_come_and_go(Broker::RabbitMq).await;
+}
+
+/// Calls that take longer than a worker has to end: it ends in time, and the other worker makes them again.
+async fn what_outlasts_a_stop_is_left_to_the_other(broker: Broker) {
+    const KEYS: u64 = 16;
+    let cluster = Cluster::new(broker, "").await;
+    cluster.edit("timeout: 5s", "timeout: 60s");
+    let [mut first, second] = cluster.two_workers().await;
+    cluster.sink.script().push(Rule::any().times(KEYS), Answer::status(200).delay(Duration::from_secs(40)));
+    cluster.write(KEYS, 1).await;
+    cluster.sink.ledger().wait_for(KEYS, PATIENCE).await.expect("every call is out");
+    cluster.write(KEYS, 2).await;
+    cluster.end(&mut first).await;
+    first.wait_line("what was still out comes again").await.expect("it says so");
+    let all = |status: &Value| status["pending"] == 0 && status["relay"]["waiting"] == 0;
+    let began = tokio::time::Instant::now();
+    while !all(&second.get("/v1/status").await.expect("a status")) {
+        assert!(began.elapsed() < PATIENCE, "{:#?}", told(&second));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (tally, counts) = (cluster.sink.ledger().tally(), cluster.sink.ledger().counts());
+    assert_eq!((counts.accepted - tally.twice, tally.out_of_order), (2 * KEYS, 0), "{tally:?}");
+    assert!((1..=KEYS).contains(&tally.twice), "those that the first one had out: {tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlasts_a_stop_is_left_to_the_other_with_kafka() {
+    what_outlasts_a_stop_is_left_to_the_other(Broker::Kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlasts_a_stop_is_left_to_the_other_with_rabbitmq() {
+    what_outlasts_a_stop_is_left_to_the_other(Broker::RabbitMq).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,10 +51,8 @@ async fn a_call_that_never_ends_is_cut_off_and_made_again_after_the_next_start()
     assert!(entries[0].webhook_id.is_some() && entries[0].webhook_id == entries[1].webhook_id, "with its id");
 }
 
-#[tokio::test]
-async fn at_a_terminal_the_log_is_text_and_ctrl_c_ends_the_hub() {
-    let sink = sink().await;
-    let setup = Setup::new(&config(&sink, "")).expect("a folder");
+/// A hub at a terminal that has taken one event in.
+async fn at_a_terminal(setup: &Setup) -> Terminal {
     let mut terminal = Terminal::start(setup.folder(), "run").expect("a terminal");
     let ready = terminal.line("ready").await.expect("the hub starts");
     let (_, url) = ready.split_once("\"http").expect("it says where");
@@ -63,6 +61,14 @@ async fn at_a_terminal_the_log_is_text_and_ctrl_c_ends_the_hub() {
     let one = event("1", "k", &json!({ "key": "k", "seq": 1 })).to_string();
     let client = reqwest::Client::new().post(url).header("content-type", "application/cloudevents+json");
     assert_eq!(client.body(one).send().await.expect("an answer").status(), 202);
+    terminal
+}
+
+#[tokio::test]
+async fn at_a_terminal_the_log_is_text_and_ctrl_c_ends_the_hub() {
+    let sink = sink().await;
+    let setup = Setup::new(&config(&sink, "")).expect("a folder");
+    let mut terminal = at_a_terminal(&setup).await;
     terminal.wait_for("delivery attempted").await.expect("an attempt is a line");
     terminal.press("\u{3}").await.expect("Ctrl-C");
     let (status, seen) = terminal.end().await.expect("it ends");
@@ -76,14 +82,7 @@ async fn at_a_terminal_the_end_shows_how_many_calls_are_still_out() {
     let sink = sink().await;
     sink.script().push(Rule::any(), Answer::status(200).delay(Duration::from_secs(3)));
     let setup = Setup::new(&config(&sink, "")).expect("a folder");
-    let mut terminal = Terminal::start(setup.folder(), "run").expect("a terminal");
-    let ready = terminal.line("ready").await.expect("the hub starts");
-    let (_, url) = ready.split_once("\"http").expect("it says where");
-    let (url, _) = url.split_once('"').expect("it says where");
-    let url = format!("http{url}/v1/topics/orders/events");
-    let one = event("1", "k", &json!({ "key": "k", "seq": 1 })).to_string();
-    let client = reqwest::Client::new().post(url).header("content-type", "application/cloudevents+json");
-    assert_eq!(client.body(one).send().await.expect("an answer").status(), 202);
+    let mut terminal = at_a_terminal(&setup).await;
     sink.ledger().wait_for(1, PATIENCE).await.expect("the call is out");
     terminal.press("\u{3}").await.expect("Ctrl-C");
     terminal.wait_for("0/1 calls finished").await.expect("it is shown");

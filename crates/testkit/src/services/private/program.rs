@@ -64,11 +64,16 @@ impl Program {
         self.child.try_wait().expect("a child can be asked")
     }
 
-    /// Asks it to end and waits until it has.
-    pub(super) async fn stop(mut self, signal: Signal) {
+    /// Sends it a signal, if it has not ended.
+    pub(super) fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             kill_process(Pid::from_child(&self.child), signal).expect("a child can be signalled");
         }
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(super) async fn stop(mut self, signal: Signal) {
+        self.signal(signal);
         let until = Instant::now() + STOP_MAX;
         while self.ended().is_none() {
             assert!(Instant::now() < until, "process {} does not stop", self.child.id());

@@ -127,6 +127,16 @@ impl<K: Kind> Server<K> {
         self.program = None;
     }
 
+    /// Freezes it where it is: it keeps its connections, and neither answers nor closes them. Nothing happens if it is down.
+    pub fn freeze(&mut self) {
+        self.program.iter_mut().for_each(|program| program.signal(Signal::STOP));
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&mut self) {
+        self.program.iter_mut().for_each(|program| program.signal(Signal::CONT));
+    }
+
     /// Stops it, unless it is down, and starts it again with its ports and its data. Returns when it answers.
     pub async fn restart(&mut self) {
         self.stop().await;

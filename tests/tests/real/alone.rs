@@ -1,0 +1,84 @@
+//! Postgres with the embedded broker: one worker, with everything that a hub does, over its death and its restarts.
+
+use std::time::Duration;
+
+use crossdock_sim::{Answer, Rule};
+use crossdock_tests::Setup;
+use serde_json::{Value, json};
+
+use crate::{
+    application::{Application, Habits},
+    checker::{Verdict, check},
+    cluster::{Broker, Cluster, PATIENCE, seed},
+};
+
+/// The first retry in the lane, the others in the store.
+const RETRY: &str = "    retry: { schedule: [20ms, 2500ms, 2500ms, 2500ms, 5s, 5s], jitter: 0.1 }\n";
+/// Keys of the application; what may come twice after a death is what was under way for each, and answered a moment before.
+const KEYS: u64 = 20;
+const TWICE: usize = 300;
+
+/// An outage of the receiver, events that it will never take, the death of the worker in the middle of it, and a replay.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_a_death_and_a_replay_lose_nothing_and_keep_every_order() {
+    let cluster = Cluster::new(Broker::Embedded, RETRY).await;
+    let worker = cluster.worker().await;
+    let habits = Habits { writers: 4, keys: KEYS, seed: seed(), pause: Duration::from_millis(5), slow: 1 };
+    let application = Application::start(&cluster.database, habits).await;
+    application.wait_for(100).await;
+    cluster.sink.script().push(Rule::any(), Answer::status(503));
+    worker
+        .wait_until("/v1/status", |status| status["held"].as_u64() > Some(5))
+        .await
+        .expect("events are held");
+    worker.kill().await.expect("it dies");
+    // Its lease has to run out first: nobody knows that it is dead.
+    let mut worker = cluster.worker().await;
+    cluster.sink.script().clear();
+    application.wait_for(400).await;
+    cluster.end(&mut worker).await;
+    let worker = cluster.worker().await;
+    application.wait_for(500).await;
+    let written = application.finish().await;
+    let verdict = check(&written, &cluster.sink, &worker, PATIENCE).await;
+    assert_eq!(Verdict { twice: 0, ..verdict }, Verdict::default());
+    assert!(verdict.twice <= TWICE, "{} came twice", verdict.twice);
+}
+
+/// What the receiver will never take is dead over a restart, and replayed once it is mended.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_outlive_a_restart_and_are_replayed() {
+    let cluster = Cluster::new(Broker::Embedded, "").await;
+    let mut worker = cluster.worker().await;
+    cluster.sink.script().push(Rule::any(), Answer::status(422));
+    cluster.write(KEYS, 1).await;
+    worker.wait_until("/v1/status", |status| status["dead"] == KEYS).await.expect("all die");
+    cluster.end(&mut worker).await;
+    cluster.sink.script().clear();
+    let worker = cluster.worker().await;
+    let replay = worker.post("/v1/replays", &json!({ "selection": {}, "reason": "mended" })).await;
+    let replay = replay.expect("a replay is made");
+    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    let succeeded = |replay: &Value| replay["state"] == "succeeded";
+    let done = worker.wait_until(&path, succeeded).await.expect("it comes to its end");
+    assert_eq!(done["delivered"], KEYS, "{done}");
+    assert_eq!(cluster.sink.ledger().counts().accepted, KEYS, "each once");
+}
+
+/// A second worker could not see the events of the first one's log: it is refused, whatever its folder, and the first one goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_worker_is_refused_and_the_first_goes_on() {
+    let cluster = Cluster::new(Broker::Embedded, "").await;
+    let mut worker = cluster.worker().await;
+    let config = std::fs::read_to_string(cluster.setup.folder().join("crossdock.yaml")).expect("it is there");
+    let elsewhere = Setup::new(&config).expect("a folder");
+    let mut second = elsewhere.spawn(&[]).expect("it starts");
+    second.wait_line("waiting whether it is still there").await.expect("the other one may be dead");
+    let ended = second.wait_end().await.expect("it ends");
+    assert!(!ended.success());
+    let said = second.log_lines().join("\n");
+    assert!(said.contains("another worker uses this store with an embedded broker"), "{said}");
+    cluster.write(KEYS, 1).await;
+    cluster.sink.ledger().wait_for_accepted(KEYS, PATIENCE).await.expect("the first one delivers");
+    cluster.end(&mut worker).await;
+}
