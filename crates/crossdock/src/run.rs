@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use crossdock_codec::CloudEvents;
 use crossdock_core::{SystemClock, WorkerId, time_ordered_id};
 use crossdock_engine::{Hub, Plan, Roles};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// How long deliveries that are out may take to finish once the hub is told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How much longer everything may take with what follows: members leave their groups, clients close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(4);
 
 /// A hub with its API.
 pub struct Running {
@@ -80,9 +82,10 @@ impl Running {
     /// Takes nothing new in, lets what is out finish, closes the store. `false` if something had to be cut off; it comes
     /// again after the next start.
     pub async fn stop(self, within: Duration) -> bool {
+        let until = Instant::now() + within + CLOSE_WITHIN;
         let finished = self.hub.stop(within).await;
         self.served.stop().await;
-        self.ground.close().await;
+        self.ground.close(until.saturating_duration_since(Instant::now())).await;
         finished
     }
 }

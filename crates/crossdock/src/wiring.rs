@@ -20,7 +20,7 @@ mod sent;
 mod survey;
 mod upkeep;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crossdock_core::{Broker, Finding};
 use crossdock_engine::Stores;
@@ -38,8 +38,11 @@ pub struct Ground {
     pub broker: Arc<dyn Broker>,
     /// The stores.
     pub stores: Stores,
-    closing: BoxFuture<'static, ()>,
+    closing: Closing,
 }
+
+/// Lets go of everything, within a time.
+type Closing = Box<dyn FnOnce(Duration) -> BoxFuture<'static, ()> + Send>;
 
 /// Findings in one line, for an error.
 fn told(findings: &[Finding]) -> String {
@@ -51,8 +54,8 @@ fn told(findings: &[Finding]) -> String {
 }
 
 impl Ground {
-    /// Lets go of everything. After the hub has stopped.
-    pub async fn close(self) {
-        self.closing.await;
+    /// Lets go of everything, after the hub has stopped. A broker whose members wait for others may take as long as it is given.
+    pub async fn close(self, within: Duration) {
+        (self.closing)(within).await;
     }
 }

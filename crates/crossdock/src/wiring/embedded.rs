@@ -20,7 +20,7 @@ pub async fn ground(loaded: &Loaded) -> anyhow::Result<Ground> {
     Ok(Ground {
         broker: Arc::new(embedded.clone()),
         stores: stores(&embedded),
-        closing: Box::pin(async move { embedded.close().await }),
+        closing: Box::new(|_| Box::pin(async move { embedded.close().await })),
     })
 }
 

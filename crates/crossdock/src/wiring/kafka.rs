@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use crossdock_core::{Checkpoints, Finding};
+use crossdock_core::{Broker, BrokerError, Checkpoints, Finding, Group, Topic};
 use crossdock_kafka::{Kafka, KafkaError, KafkaOptions, TopicShape};
 
 use super::{embedded::ATTRIBUTES_BYTES_MAX, hindrance::Hindrance, order};
@@ -20,7 +20,21 @@ pub fn open(
     Ok(Kafka::open(options, checkpoints)?)
 }
 
-/// The topics as the configuration wants them.
+/// The topics and the groups as the configuration wants them.
+#[derive(Clone)]
+pub struct Wanted {
+    topics: Vec<TopicPlan>,
+    groups: Vec<(Group, Vec<Topic>)>,
+}
+
+impl Wanted {
+    /// What this configuration wants.
+    pub fn of(loaded: &Loaded) -> Self {
+        let groups = loaded.plan.flows.iter().map(|flow| (flow.name.clone(), flow.topics.clone()));
+        Self { topics: loaded.topics.clone(), groups: groups.collect() }
+    }
+}
+
 fn shapes(topics: &[TopicPlan]) -> Vec<TopicShape> {
     let shape = |plan: &TopicPlan| TopicShape {
         topic: plan.topic.clone(),
@@ -36,11 +50,20 @@ pub async fn findings(topics: &[TopicPlan], kafka: &Kafka) -> Vec<Finding> {
     order::explained(topics, kafka.findings(&shapes(topics)).await)
 }
 
-/// Makes the topics that are missing; tells what else there is to say.
-pub async fn provision(topics: &[TopicPlan], kafka: &Kafka) -> Result<Vec<Finding>, Hindrance> {
-    match kafka.provision(&shapes(topics)).await {
-        Ok(findings) => Ok(order::explained(topics, findings)),
-        Err(error) => Err(hindrance(error)),
+/// Makes the topics that are missing and lets the groups begin that are new; tells what else there is to say.
+pub async fn provision(wanted: &Wanted, kafka: &Kafka) -> Result<Vec<Finding>, Hindrance> {
+    let findings = kafka.provision(&shapes(&wanted.topics)).await.map_err(hindrance)?;
+    for (group, topics) in &wanted.groups {
+        kafka.begin(group, topics).await.map_err(not_begun)?;
+    }
+    Ok(order::explained(&wanted.topics, findings))
+}
+
+/// A topic that was made just now may be unknown for a moment.
+fn not_begun(error: BrokerError) -> Hindrance {
+    match error {
+        BrokerError::Closed => Hindrance::Final(anyhow!(error)),
+        BrokerError::Unavailable { .. } | BrokerError::UnknownTopic(_) => Hindrance::Away(anyhow!(error)),
     }
 }
 

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use super::{
-    Ground,
+    Closing, Ground,
     alone::Alone,
     embedded::{self, ATTRIBUTES_BYTES_MAX},
     hindrance::{Hindrance, Waiting},
@@ -35,9 +35,8 @@ pub async fn on_servers(
     let stores = stores(&postgres);
     let (broker, let_go) = broker(loaded, worker, roles, &postgres, waiting).await?;
     let upkeep = upkeep::begin(postgres.clone());
-    let closing = Box::pin(async move {
-        upkeep.abort();
-        let_go.await;
+    let closing = closing(Some(upkeep), move |within| async move {
+        let_go(within).await;
         postgres.close().await;
     });
     Ok(Ground { broker, stores, closing })
@@ -47,7 +46,7 @@ pub async fn on_servers(
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A broker, and what lets go of it.
-type Opened = (Arc<dyn Broker>, BoxFuture<'static, ()>);
+type Opened = (Arc<dyn Broker>, Closing);
 
 async fn broker(
     loaded: &Loaded,
@@ -60,14 +59,14 @@ async fn broker(
         Carrier::Embedded => beside(loaded, worker, postgres, waiting).await,
         Carrier::Kafka(options) => {
             let kafka = kafka::open(loaded, options, Arc::new(postgres.clone()))?;
-            let (client, topics) = (kafka.clone(), loaded.topics.clone());
+            let (client, wanted) = (kafka.clone(), kafka::Wanted::of(loaded));
             let provision = move || -> BoxFuture<'static, _> {
-                let (client, topics) = (client.clone(), topics.clone());
-                Box::pin(async move { kafka::provision(&topics, &client).await })
+                let (client, wanted) = (client.clone(), wanted.clone());
+                Box::pin(async move { kafka::provision(&wanted, &client).await })
             };
             let later = provisioned("Kafka", roles, Arc::new(provision)).await?;
             let client = kafka.clone();
-            let close = async move { client.close(CLOSE_WITHIN).await };
+            let close = move |within: Duration| async move { client.close(within).await };
             Ok((Arc::new(kafka), closing(later, close)))
         }
         Carrier::RabbitMq(options) => {
@@ -80,7 +79,7 @@ async fn broker(
             };
             let later = provisioned("RabbitMQ", roles, Arc::new(provision)).await?;
             let client = rabbit.clone();
-            let close = async move { client.close(CLOSE_WITHIN).await };
+            let close = move |within: Duration| async move { client.close(within.min(CLOSE_WITHIN)).await };
             Ok((Arc::new(rabbit), closing(later, close)))
         }
     }
@@ -98,15 +97,18 @@ async fn provisioned(
     }
 }
 
-fn closing(
-    later: Option<JoinHandle<()>>,
-    close: impl Future<Output = ()> + Send + 'static,
-) -> BoxFuture<'static, ()> {
-    Box::pin(async move {
-        if let Some(later) = later {
-            later.abort();
-        }
-        close.await;
+/// What ends a task, if there is one, and closes then.
+fn closing<F: Future<Output = ()> + Send>(
+    task: Option<JoinHandle<()>>,
+    close: impl FnOnce(Duration) -> F + Send + 'static,
+) -> Closing {
+    Box::new(move |within| {
+        Box::pin(async move {
+            if let Some(task) = task {
+                task.abort();
+            }
+            close(within).await;
+        })
     })
 }
 
@@ -122,11 +124,11 @@ async fn beside(
     let alone = waiting.until("the store", take).await?;
     let embedded = embedded::open(loaded).await?;
     let log = embedded.clone();
-    let close = async move {
+    let close = |_| async move {
         log.close().await;
         alone.leave().await;
     };
-    Ok((Arc::new(embedded), Box::pin(close)))
+    Ok((Arc::new(embedded), closing(None, close)))
 }
 
 /// Opens the database once.
@@ -154,8 +156,7 @@ pub fn with_limits(loaded: &Loaded, worker: &str, options: &PostgresOptions) -> 
     options.event_bytes_max = loaded.limits.body_bytes_max + ATTRIBUTES_BYTES_MAX;
     options.waiting_events_max = loaded.limits.outbox_events_max.unwrap_or(options.waiting_events_max);
     options.dedupe_window = loaded.dedupe_window.unwrap_or(options.dedupe_window);
-    options.dead_letter_retention =
-        loaded.dead_letter_retention.unwrap_or(options.dead_letter_retention);
+    options.dead_letter_retention = loaded.dead_letter_retention.unwrap_or(options.dead_letter_retention);
     options.worker = worker.to_owned();
     options.retention = loaded.shape.retention.unwrap_or(options.retention);
     options

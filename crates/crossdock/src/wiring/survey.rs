@@ -71,7 +71,7 @@ async fn apply_to_broker(loaded: &Loaded, postgres: &Postgres) -> Result<(), Hin
         Carrier::Embedded => Ok(()),
         Carrier::Kafka(options) => {
             let kafka = kafka::open(loaded, options, shared).map_err(Hindrance::Final)?;
-            let provisioned = kafka::provision(&loaded.topics, &kafka).await;
+            let provisioned = kafka::provision(&kafka::Wanted::of(loaded), &kafka).await;
             kafka.close(CLOSE_WITHIN).await;
             provisioned.map(drop)
         }
