@@ -120,7 +120,7 @@ impl Inner {
     }
 
     /// Asks the cluster on a thread that may block, and no longer than it makes sense.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         doing: &'static str,
         question: impl FnOnce(&Self) -> Result<T, BrokerError> + Send + 'static,

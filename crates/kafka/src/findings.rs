@@ -71,7 +71,7 @@ impl Kafka {
                 }
                 Err(finding) => findings.push(finding),
             }
-            findings.extend(self.version().await);
+            findings.extend(self.broker_settings().await.unwrap_or_default());
         }
         Compared { findings, there, limits }
     }
@@ -102,8 +102,9 @@ impl Kafka {
         }
     }
 
-    /// A cluster that is too old. Kafka 4 has no such setting any more, and whoever may not read it is told nothing.
-    async fn version(&self) -> Option<Finding> {
+    /// A cluster that is too old, or lets no member be silent for so long or so short. Whoever may not read a broker's settings is
+    /// told nothing.
+    async fn broker_settings(&self) -> Option<Vec<Finding>> {
         if !self.can_administrate() {
             return None;
         }
@@ -111,11 +112,23 @@ impl Kafka {
         let broker = tokio::task::spawn_blocking(move || inner.topics.any_broker()).await.ok()??;
         let described = self.describe(&[ResourceSpecifier::Broker(broker)]).await.ok()?;
         let settings = described.into_iter().next()?.ok()?;
-        let version = settings.get("inter.broker.protocol.version")?.value.clone()?;
-        is_too_old(&version).then(|| {
+        let value = |name: &str| settings.get(name)?.value.clone();
+        // Kafka 4 has no such setting any more.
+        let version = value("inter.broker.protocol.version").filter(|version| is_too_old(version));
+        let version = version.map(|version| {
             let detail = format!("it speaks the protocol of Kafka {version}");
             Finding::error("broker", detail, "upgrade it to Kafka 2.4 or newer")
-        })
+        });
+        let limit = |name: &str| value(name)?.parse().ok().map(Duration::from_millis);
+        let least = limit("group.min.session.timeout.ms").unwrap_or(Duration::ZERO);
+        let most = limit("group.max.session.timeout.ms").unwrap_or(Duration::MAX);
+        let session = self.inner.options.session_timeout;
+        let refused = (!(least..=most).contains(&session)).then(|| {
+            let detail = format!("a `session_timeout` of {session:?} is refused by this cluster");
+            let remedy = format!("write one of {} s to {} s", least.as_secs(), most.as_secs());
+            Finding::error("consumer groups", detail, remedy)
+        });
+        Some(version.into_iter().chain(refused).collect())
     }
 }
 

@@ -7,12 +7,15 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     error::RDKafkaErrorCode,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Kafka, KafkaError, client, client::Context, options::Mechanism};
 
 /// How long the cluster may take for an act of administration.
 pub(crate) const ADMIN_MAX: Duration = Duration::from_secs(20);
+/// How long it may take until a new topic is known everywhere, and how often it is asked for.
+const KNOWN_MAX: Duration = Duration::from_secs(10);
+const KNOWN_AGAIN: Duration = Duration::from_millis(100);
 
 /// A topic as the configuration wants it. What is not said follows [`crate::KafkaOptions`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,7 @@ impl Kafka {
             return Ok(findings);
         }
         self.make(&missing).await?;
+        self.until_there(missing.iter().map(|shape| shape.topic.clone()).collect()).await;
         let findings = self.compared(wanted).await.findings;
         match findings.iter().any(|finding| finding.severity == Severity::Error) {
             true => Err(KafkaError::Topics(only_errors(findings))),
@@ -81,6 +85,19 @@ impl Kafka {
         }
         missing.iter().for_each(|shape| self.inner.topics.forget(&shape.topic));
         if problems.is_empty() { Ok(()) } else { Err(KafkaError::Topics(problems)) }
+    }
+
+    /// Waits a while until every broker that is asked knows topics that were made.
+    async fn until_there(&self, topics: Vec<Topic>) {
+        let until = Instant::now() + KNOWN_MAX;
+        while Instant::now() < until {
+            let asked = topics.clone();
+            let found = self.inner.ask("looking for new topics", move |inner| inner.partitions(&asked)).await;
+            if found.is_ok() {
+                return;
+            }
+            sleep(KNOWN_AGAIN).await;
+        }
     }
 
     pub(crate) fn admin(&self) -> Result<AdminClient<Context>, KafkaError> {

@@ -170,6 +170,18 @@ async fn whatever_is_wrong_is_found_with_its_remedy() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_cluster_does_not_allow_is_found() {
+    let house = House::shared();
+    house.open(&["orders"], 1).await.close(Duration::from_secs(5)).await;
+    let mut options = house.options.clone();
+    options.session_timeout = Duration::from_secs(2);
+    let kafka = Kafka::open(options, house.checkpoints.clone()).expect("a client can be made");
+    let findings = kafka.findings(&[TopicShape::new(topic("orders"))]).await;
+    error(&findings, "consumer groups", "`session_timeout` of 2s", "6 s to 1800 s");
+    kafka.close(Duration::from_secs(1)).await;
+}
+
 /// Rights are found out by trying, and trying leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_rights_on_topics_are_found_without_a_trace() {

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    KafkaOptions, Mechanism, Sasl, Tls, names,
+    KafkaOptions, Mechanism, SESSION_TIMEOUT_OF_INSTANCE, Sasl, Tls, names,
     security::{TokenEndpoint, secure},
 };
 use crate::client;
@@ -57,10 +57,15 @@ pub(super) fn parse<'o>(
         Ok(servers) => parsed.servers = servers,
         Err(problem) => problems.push(problem),
     }
+    let mut has_session_timeout = false;
     for (name, value) in options {
+        has_session_timeout |= name == "session_timeout";
         if let Err(problem) = set(&mut parsed, &mut login, name, value) {
             problems.push(problem);
         }
+    }
+    if parsed.instance.is_some() && !has_session_timeout {
+        parsed.session_timeout = SESSION_TIMEOUT_OF_INSTANCE;
     }
     match login.finish() {
         Ok(sasl) => parsed.sasl = sasl,
@@ -315,6 +320,16 @@ mod tests {
             wrong(&[("linger.ms", "soon")])[0].starts_with("`linger.ms` has a value that it cannot have")
         );
         assert_eq!(wrong(&[("enable.auto.commit", "true"), ("partitions", "0")]).len(), 2);
+    }
+
+    #[test]
+    fn a_worker_that_is_expected_back_is_waited_for_longer() {
+        let session = |options: &[(&str, &str)]| {
+            let options = KafkaOptions::parse("kafka://h", options.iter().copied()).expect("options");
+            options.session_timeout.as_secs()
+        };
+        assert_eq!((session(&[]), session(&[("instance", "a")])), (10, 45));
+        assert_eq!(session(&[("session_timeout", "20s"), ("instance", "a")]), 20);
     }
 
     #[test]
