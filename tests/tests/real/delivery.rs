@@ -6,7 +6,7 @@ use crossdock_sim::{
     standard_signature,
 };
 use crossdock_tests::TRACKER_SECRET;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{Broker, Cluster, PATIENCE};
 
@@ -118,4 +118,44 @@ async fn roles_share_the_work_with_kafka() {
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_share_the_work_with_rabbitmq() {
     roles_share_the_work(Broker::RabbitMq).await;
+}
+
+const AUDIT: &str = "flows:
+  orders-to-audit:
+    from: { topic: orders }
+    to: { connection: tracker, action: post, path: /audit }
+";
+
+/// A flow that is new gets everything that is published after it was planned, also by the relay of a worker that knows nothing
+/// of it, and before anybody delivers it; and nothing from before.
+async fn a_flow_begins_when_it_is_planned(broker: Broker) {
+    let cluster = Cluster::new(broker, "").await;
+    let relays = cluster.worker_as("relay,api").await;
+    let relayed = async |keys: u64, seq: u64| {
+        cluster.write(keys, seq).await;
+        let is_empty = |status: &Value| status["relay"]["waiting"] == 0;
+        relays.wait_until("/v1/status", is_empty).await.expect("they are relayed");
+    };
+    relayed(5, 1).await;
+    cluster.edit("flows:\n", AUDIT);
+    let (code, said) = cluster.command(&["plan", "--apply"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    relayed(5, 2).await;
+    let delivers = cluster.worker_as("deliver").await;
+    cluster.sink.ledger().wait_for_accepted(15, PATIENCE).await.expect("everything arrives");
+    let entries = cluster.sink.ledger().entries();
+    let audited: Vec<_> =
+        entries.iter().filter(|entry| entry.path == "/audit").map(|entry| entry.seq).collect();
+    assert_eq!(audited, [Some(2); 5], "{:#?}", delivers.log_lines());
+    assert!(!delivers.log_lines().iter().any(|line| line.contains("ERROR")), "{:#?}", delivers.log_lines());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_begins_when_it_is_planned_with_kafka() {
+    a_flow_begins_when_it_is_planned(Broker::Kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_begins_when_it_is_planned_with_rabbitmq() {
+    a_flow_begins_when_it_is_planned(Broker::RabbitMq).await;
 }
