@@ -1,9 +1,9 @@
 //! RabbitMQ behind the broker port: one quorum queue for each flow and shard, a lease for each shard.
 //!
 //! ```text
-//! topic `orders`            exchange `crossdock.orders` (topic, durable)
-//! flow `billing`, shard 3   queue `crossdock.billing.orders.3`, bound with `3.#`
-//! an event                  is published once, with the key `<shard>.<type>`; every flow's queue of its shard gets a copy
+//! topic `orders`            exchange `crossdock.orders` (direct, durable)
+//! flow `billing`, shard 3   queue `crossdock.billing.orders.3`, bound with `3`
+//! an event                  is published once, with its shard as the key; every flow's queue of its shard gets a copy
 //! ```
 //!
 //! - **On the wire** events are CloudEvents in binary mode, so that any other consumer can read them; see [`record`].

@@ -7,7 +7,7 @@ use crate::{
     broker::Inner,
     findings,
     link::Trouble,
-    names::binding_key,
+    names::key,
     topology::{DIFFERS, Desk},
 };
 
@@ -98,7 +98,7 @@ impl Inner {
             for partition in self.partitions(std::slice::from_ref(topic)) {
                 let (queue, exchange) = (self.names.queue(group, &partition), self.names.exchange(topic));
                 desk.make_queue(&queue).await.map_err(trouble)?;
-                desk.bind(&queue, &exchange, &binding_key(partition.number)).await.map_err(trouble)?;
+                desk.bind(&queue, &exchange, &key(partition.number)).await.map_err(trouble)?;
             }
         }
         let new: Vec<_> = topics.iter().filter(|topic| !begun.contains(topic)).cloned().collect();

@@ -122,7 +122,7 @@ mod tests {
 
     fn delivery(properties: BasicProperties, data: &[u8]) -> Delivery {
         let exchange = "crossdock.orders".into();
-        let mut delivery = Delivery::mock(1, exchange, "0.order.placed".into(), false, data.to_vec());
+        let mut delivery = Delivery::mock(1, exchange, "0".into(), false, data.to_vec());
         delivery.properties = properties;
         delivery
     }

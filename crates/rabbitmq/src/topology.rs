@@ -66,7 +66,7 @@ impl Desk {
     pub(crate) async fn has_exchange(&mut self, name: &str) -> Result<bool, Trouble> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let asked = self.ask(async |channel| {
-            channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await
+            channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default()).await
         });
         found(asked.await).map(|found| found.is_some())
     }
@@ -74,7 +74,7 @@ impl Desk {
     pub(crate) async fn make_exchange(&mut self, name: &str) -> Result<(), Trouble> {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let asked = self.ask(async |channel| {
-            channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await
+            channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default()).await
         });
         asked.await
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     link::{CALL_MAX, Link, Trouble},
-    names::{Names, binding_key},
+    names::{Names, key},
     record, stamp,
     topology::Desk,
 };
@@ -181,7 +181,7 @@ impl Shard {
             );
             desk.make_queue(queue).await?;
         }
-        desk.bind(queue, exchange, &binding_key(hand.partition.number)).await
+        desk.bind(queue, exchange, &key(hand.partition.number)).await
     }
 
     async fn consume(
@@ -270,7 +270,7 @@ impl Shard {
             return Err(Ended::Alone("the broker does not know it any more".to_owned()));
         }
         // Where other flows have queues, an event for one that somebody has unbound finds those, and nobody is told.
-        let key = binding_key(self.hand.partition.number);
+        let key = key(self.hand.partition.number);
         self.desk.bind(&self.queue, &self.exchange, &key).await?;
         let is_stuck = queue.ready > 0 && !waits_for_us;
         if is_stuck && quiet.looked {

@@ -13,7 +13,11 @@ use lapin::{Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage
 use tokio::time::{Instant, timeout_at};
 
 use super::line::{Answer, Item, Job};
-use crate::{names::Names, record::OFFSET, registry::Registry};
+use crate::{
+    names::{Names, key},
+    record::OFFSET,
+    registry::Registry,
+};
 
 /// How many events of a lane may be unconfirmed before the next call has to wait, and how large they may be.
 const EVENTS_MAX: usize = 4_096;
@@ -253,7 +257,7 @@ fn refusal(queues: &[String]) -> String {
 impl Item {
     fn returned(&self, exchange: &str) -> Returned {
         let offset = i64::try_from(self.offset).unwrap_or(i64::MAX);
-        (exchange.to_owned(), self.shard.to_string(), offset)
+        (exchange.to_owned(), key(self.shard), offset)
     }
 }
 
@@ -284,6 +288,5 @@ fn name(message: &BasicReturnMessage) -> Option<Returned> {
         AMQPValue::LongLongInt(offset) => *offset,
         _ => return None,
     };
-    let (shard, _) = message.routing_key.as_str().split_once('.')?;
-    Some((message.exchange.as_str().to_owned(), shard.to_owned(), offset))
+    Some((message.exchange.as_str().to_owned(), message.routing_key.as_str().to_owned(), offset))
 }

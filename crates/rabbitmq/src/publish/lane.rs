@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     link::{CALL_MAX, Link, Trouble},
-    names::{Names, routing_key},
+    names::{Names, key},
     record,
     registry::Registry,
     sequence::{Numbers, Sequence},
@@ -312,7 +312,7 @@ async fn write(
 ) -> lapin::Result<()> {
     let mut sends = Vec::with_capacity(items.len());
     for item in items {
-        let key = ShortString::from(routing_key(item.shard, &item.event.kind));
+        let key = ShortString::from(key(item.shard));
         let properties = record::properties(&item.event, item.offset, numbers(item.shard));
         let send = channel.basic_publish(exchange.clone(), key, options, &item.event.data, properties);
         let mut send = Box::pin(maybe_done(send));
