@@ -10,7 +10,7 @@ use crossdock_core::{
     Act, Broker, Clock, ConnectionName, ConnectionState, DeadLetters, Event, FlowName, Inbound, NewReplay,
     OutboxLog, PublishError, Published, Replay, StoreError,
 };
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,7 @@ impl Hub {
         let dispatchers = Arc::new(Dispatchers::default());
         let delivered = if roles.deliver { flows.clone() } else { Vec::new() };
         let may_wait = stores.outbox_log.is_some();
-        let subscriptions = try_join_all(delivered.iter().map(|flow| join(&broker, flow, may_wait))).await?;
+        let subscriptions = join(&broker, &delivered, may_wait).await?;
         let joined = Arc::new(Joined::new(&subscriptions));
         let feeder = Feeder { stores: stores.clone(), plan: plan.clone(), dispatchers: dispatchers.clone() };
         let replayer = Arc::new(Replayer::new(feeder, roles.deliver, stop.clone()));

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crossdock_core::{Broker, BrokerError, Subscription, chain};
+use futures::future::try_join_all;
 use tokio::sync::watch;
 
 use crate::{flow::Flow, plan::FlowPlan, wiring::StartError};
@@ -10,21 +11,29 @@ use crate::{flow::Flow, plan::FlowPlan, wiring::StartError};
 /// How long a broker may take to let a flow join its topics: it may have to make them.
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(60);
 
-/// Lets a flow join its topics; none if the broker is away and the flow `may_wait`.
+/// Lets flows join their topics, all at once. Those that `may_wait` and whose broker is away are none, which is told of once.
 pub(crate) async fn join(
     broker: &Arc<dyn Broker>,
-    flow: &Flow,
+    flows: &[Arc<Flow>],
     may_wait: bool,
-) -> Result<Option<Box<dyn Subscription>>, StartError> {
-    match subscribe(broker.as_ref(), &flow.plan).await {
-        Ok(subscription) => Ok(Some(subscription)),
-        Err(error @ BrokerError::Unavailable { .. }) if may_wait => {
-            let (flow, error) = (&flow.plan.name, chain(&error));
-            tracing::warn!(%flow, error, "the broker is away; events are taken in, and the flow joins when it is back");
-            Ok(None)
+) -> Result<Vec<Option<Box<dyn Subscription>>>, StartError> {
+    let joining = flows.iter().map(|flow| async move {
+        match subscribe(broker.as_ref(), &flow.plan).await {
+            Ok(subscription) => Ok(Ok(subscription)),
+            Err(error @ BrokerError::Unavailable { .. }) if may_wait => Ok(Err(chain(&error))),
+            Err(error) => Err(StartError::new(format!("subscribing the flow `{}`", flow.plan.name))(error)),
         }
-        Err(error) => Err(StartError::new(format!("subscribing the flow `{}`", flow.plan.name))(error)),
+    });
+    let joined = try_join_all(joining).await?;
+    if let Some(Err(error)) = joined.iter().find(|joined| joined.is_err()) {
+        let flows = joined.iter().filter(|joined| joined.is_err()).count();
+        tracing::warn!(
+            flows,
+            error,
+            "the broker is away; events are taken in, and flows join when it is back"
+        );
     }
+    Ok(joined.into_iter().map(Result::ok).collect())
 }
 
 /// How long it is waited before groups are let begin once more.

@@ -10,8 +10,8 @@ use crate::cluster::{Broker, Cluster};
 /// No server has this name: RFC 2606.
 const NOWHERE: &str = "nowhere.invalid";
 
-/// Several tries to reach a server, with the waits between them.
-const SEVERAL_TRIES: Duration = Duration::from_secs(6);
+/// Several tries to reach a server, with the waits between them; a client of Kafka tries for 5 s each time.
+const SEVERAL_TRIES: Duration = Duration::from_secs(8);
 
 /// The server of `what` stands in the configuration under a name that nobody knows.
 async fn is_waited_for(cluster: &Cluster, what: &str) {
@@ -23,8 +23,10 @@ async fn is_waited_for(cluster: &Cluster, what: &str) {
     let is_it = |line: &str| line.contains(&format!("\"message\":\"{what} is not available"));
     let line = worker.wait_for_line("what is waited for", is_it).await.expect("it says what it waits for");
     assert!(line.contains(NOWHERE), "{line}");
+    if what != "the store" {
+        worker.wait_ready().await.expect("events are taken in");
+    }
     // By then whoever needs the server has said so; after that nobody says it again.
-    tokio::time::sleep(SEVERAL_TRIES).await;
     let told = worker.log_lines();
     tokio::time::sleep(SEVERAL_TRIES).await;
     assert!(!worker.has_ended().expect("it is looked at"), "{:#?}", worker.log_lines());

@@ -77,21 +77,37 @@ impl Waiting {
 #[derive(Default)]
 pub struct Patience {
     waited: Option<Duration>,
+    /// The gist of what was told.
     told: Option<String>,
+}
+
+/// A reason without what is different each time that it is given: numbers, and what stands in parentheses.
+fn gist(why: &str) -> String {
+    let mut depth = 0_u32;
+    let is_gist = |letter: &char| {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => return depth == 0 && !letter.is_ascii_digit(),
+        }
+        false
+    };
+    why.chars().filter(is_gist).collect()
 }
 
 impl Patience {
     /// Where somebody was told already why it is not available.
     pub fn told(why: String) -> Self {
-        Self { told: Some(why), waited: None }
+        Self { told: Some(gist(&why)), waited: None }
     }
 
     /// Waits before a server is asked again.
     pub async fn wait(&mut self, what: &str, why: &anyhow::Error) {
         let why = format!("{why:#}");
-        if self.told.as_ref() != Some(&why) {
+        let gist = gist(&why);
+        if self.told.as_ref() != Some(&gist) {
             tracing::warn!(error = why, "{what} is not available; it is asked again until it is");
-            self.told = Some(why);
+            self.told = Some(gist);
         }
         let wait = self.waited.map_or(WAIT_MIN, |waited| (waited * 2).min(WAIT_MAX));
         self.waited = Some(wait);
@@ -128,6 +144,17 @@ mod tests {
         assert_eq!(opened.unwrap(), "open");
         assert_eq!(asked, [0, 250, 750, 1750, 3750, 7750, 15_750, 25_750, 35_750]);
         assert_eq!(*said.borrow(), "the hub is starting: the store is not available");
+    }
+
+    #[test]
+    fn a_reason_is_the_same_whatever_it_counts() {
+        let [one, same, other] = [
+            "Failed to resolve 'kafka' (after 0ms in state CONNECT)",
+            "Failed to resolve 'kafka' (after 13ms in state CONNECT, 1 identical error(s) suppressed)",
+            "Connect to 'kafka' failed (after 1ms in state CONNECT)",
+        ];
+        assert_eq!(gist(one), gist(same));
+        assert_ne!(gist(one), gist(other));
     }
 
     #[tokio::test(start_paused = true)]
