@@ -107,6 +107,11 @@ struct Inner {
 }
 
 impl Embedded {
+    /// Whether there is a store in a folder.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(errors::FILE).exists()
+    }
+
     /// Opens the store in a folder, which is created if it is not there.
     pub async fn open(directory: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let lock = Arc::new(Lock::take(directory)?);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     application::{Application, Habits},
     checker::{Verdict, check},
-    cluster::{Broker, Cluster, PATIENCE, seed},
+    cluster::{Broker, Cluster, PATIENCE, seed, set_tracker},
 };
 
 /// The first retry in the lane, the others in the store.
@@ -81,4 +81,38 @@ async fn a_second_worker_is_refused_and_the_first_goes_on() {
     cluster.write(KEYS, 1).await;
     cluster.sink.ledger().wait_for_accepted(KEYS, PATIENCE).await.expect("the first one delivers");
     cluster.end(&mut worker).await;
+}
+
+/// The folder with the broker's log is lost: that is told, held events go on in their order before anything that comes later,
+/// although positions are given a second time, and what was in the log alone is published once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_data_folder_is_told_of_and_nothing_is_lost_with_it() {
+    let cluster = Cluster::new(Broker::Embedded, RETRY).await;
+    let mut worker = cluster.worker().await;
+    cluster.sink.script().push(Rule::any(), Answer::status(503));
+    cluster.write(KEYS, 1).await;
+    worker.wait_until("/v1/status", |status| status["held"] == KEYS).await.expect("all are held");
+    set_tracker(&worker, "paused").await;
+    // These wait behind those of their keys, and the last two of other keys in the log alone.
+    cluster.write(KEYS + 2, 2).await;
+    let behind = |status: &Value| status["held"] == 2 * KEYS && status["pending"] == 2;
+    worker.wait_until("/v1/status", behind).await.expect("they wait");
+    cluster.end(&mut worker).await;
+    let folder = cluster.setup.folder().join("data");
+    std::fs::remove_dir_all(&folder).expect("it is lost");
+
+    let worker = cluster.worker().await;
+    worker.wait_line("the log of the embedded broker is new").await.expect("it is told");
+    cluster.write(KEYS + 2, 3).await;
+    let behind = |status: &Value| status["held"] == 3 * KEYS && status["pending"] == 2;
+    worker.wait_until("/v1/status", behind).await.expect("they wait, each at a place that another one had");
+    let lost = (2 * KEYS + 1).to_string();
+    let (code, said) = cluster.command(&["outbox", "rewind", &lost, "--reason", "its log is lost"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    cluster.sink.script().clear();
+    set_tracker(&worker, "ok").await;
+    cluster.sink.ledger().wait_for_accepted(3 * KEYS + 4, PATIENCE).await.expect("all arrive");
+    let tally = cluster.sink.ledger().tally();
+    let of_the_log_alone = 2;
+    assert!(tally.out_of_order <= of_the_log_alone, "what was held kept its order: {tally:?}");
 }

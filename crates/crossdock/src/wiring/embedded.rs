@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crossdock_core::SystemClock;
+use crossdock_core::{StoreError, SystemClock};
 use crossdock_embedded::{Embedded, Options};
 use crossdock_engine::Stores;
+use crossdock_postgres::Postgres;
 
 use super::Ground;
 use crate::config::{Loaded, TopicPlan};
@@ -60,6 +61,20 @@ fn warn_of_order(loaded: &Loaded, embedded: &Embedded) {
             );
         }
     }
+}
+
+/// Beside a store in Postgres, what was relayed and not delivered stands in the log alone. One that is new although the outbox
+/// was read before is not the one that was written to.
+pub async fn tell_of_a_lost_log(loaded: &Loaded, postgres: &Postgres) -> Result<(), StoreError> {
+    let (_, reached) = postgres.outbox_reach().await?;
+    if reached > 0 && !Embedded::exists(&loaded.data) {
+        tracing::error!(
+            data = %loaded.data.display(), reached,
+            "the log of the embedded broker is new, but events of the outbox were published before: what was not delivered of them \
+             is not in it; `crossdock outbox rewind SEQ` publishes everything from a row on once more"
+        );
+    }
+    Ok(())
 }
 
 /// Held events of a flow that was renamed or removed wait until its name is back, and no list of flows shows them.

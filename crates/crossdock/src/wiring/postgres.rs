@@ -13,7 +13,7 @@ use super::{
     Closing, Ground,
     alone::Alone,
     embedded::{self, ATTRIBUTES_BYTES_MAX},
-    hindrance::{Hindrance, Waiting},
+    hindrance::{Hindrance, Waiting, hindrance},
     kafka,
     provision::{self, Provision},
     rabbitmq, upkeep,
@@ -122,6 +122,10 @@ async fn beside(
     let leases = Arc::new(postgres.clone());
     let take = async || Alone::take(leases.clone(), worker.clone()).await;
     let alone = waiting.until("the store", take).await?;
+    let told = async || {
+        embedded::tell_of_a_lost_log(loaded, postgres).await.map_err(|error| hindrance(error.into()))
+    };
+    waiting.until("the store", told).await?;
     let embedded = embedded::open(loaded).await?;
     let log = embedded.clone();
     let close = |_| async move {
