@@ -47,7 +47,7 @@ async fn what_outlasts_a_stop_is_left_to_the_other(broker: Broker) {
     let cluster = Cluster::new(broker, "").await;
     cluster.edit("timeout: 5s", "timeout: 60s");
     let [mut first, second] = cluster.two_workers().await;
-    cluster.sink.script().push(Rule::any().times(KEYS), Answer::status(200).delay(Duration::from_secs(40)));
+    cluster.sink.script().push(Rule::any().times(KEYS), Answer::status(200).delay(Duration::from_secs(27)));
     cluster.write(KEYS, 1).await;
     cluster.sink.ledger().wait_for(KEYS, PATIENCE).await.expect("every call is out");
     cluster.write(KEYS, 2).await;

@@ -261,9 +261,10 @@ fn answers(batch: &Batch, result: &Result<append::Fresh, Failure>, range: std::o
     }
 }
 
-/// Two rows.
+/// Two rows: what is behind the position, and what was left before it.
 const WAITING: &str = "
-    SELECT greatest(last_value - position, 0) FROM crossdock.outbox_seq_seq, crossdock.outbox_cursor";
+    SELECT greatest(last_value - position, 0) + coalesce((SELECT sum(upper(gap) - lower(gap)) FROM unnest(gaps) gap), 0)::bigint
+    FROM crossdock.outbox_seq_seq, crossdock.outbox_cursor";
 
 /// Looks how far the relay is behind, and whether a database that failed answers again.
 async fn watch(shared: Arc<Shared>) {
