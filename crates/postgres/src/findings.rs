@@ -81,6 +81,12 @@ async fn schema(
     if facts.has_schema && !facts.may_use_schema {
         return Ok(vec![foreign(connection, facts).await?]);
     }
+    // Before anything is read that may be closed.
+    if facts.has_schema
+        && let Some(found) = owner(connection, facts).await?
+    {
+        return Ok(vec![found]);
+    }
     let migrations: bool = sqlx::query_scalar("SELECT to_regclass('crossdock.migrations') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
@@ -105,7 +111,6 @@ async fn schema(
         return Ok([Finding::missing("schema", detail)].into_iter().chain(may).collect());
     }
     let mut findings = vec![Finding::ok("schema", format!("the schema is {found}"))];
-    findings.extend(owner(connection, facts).await?);
     findings.extend(cache(connection).await?);
     findings.extend(outbox::set_back(connection).await?.map(|why| {
         Finding::error(

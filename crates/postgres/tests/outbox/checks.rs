@@ -1,6 +1,6 @@
 //! What `check --online` says, and what `open` refuses.
 
-use crossdock_core::Severity;
+use crossdock_core::{OutboxLog, Severity};
 use crossdock_postgres::{Postgres, PostgresOptions};
 use crossdock_testkit::services::{self, private};
 use sqlx::{AssertSqlSafe, Executor};
@@ -85,6 +85,41 @@ async fn a_missing_right_comes_with_its_grant() {
     assert_eq!(errors(&url).await, [""; 0]);
     postgres.close().await;
     let drop = format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}");
+    database.connect().await.execute(AssertSqlSafe(drop)).await.unwrap();
+}
+
+#[tokio::test]
+async fn tables_of_another_user_come_with_the_grant_that_opens_them() {
+    let database = Database::create().await;
+    database.open(database.options()).await.close().await;
+    let role = role(&database, "crossdock_test_guest").await;
+    let url = with_user(&database.url(), &role);
+    let options = || PostgresOptions::parse(&url, []).unwrap();
+    let grant = |found: &[String]| match found {
+        [one] => one.split_once("type as a superuser: ").expect("a statement").1.to_owned(),
+        several => panic!("one thing is wrong: {several:?}"),
+    };
+    let all = format!("GRANT \"crossdock\" TO \"{role}\";");
+    // Closed altogether, then open to look at, as somebody may have tried.
+    assert_eq!(grant(&errors(&url).await), all);
+    let look = format!(
+        "GRANT USAGE ON SCHEMA crossdock TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA crossdock TO {role}"
+    );
+    database.connect().await.execute(AssertSqlSafe(look)).await.unwrap();
+    let found = errors(&url).await;
+    assert!(found[0].contains("does not own these tables"), "{found:?}");
+    assert_eq!(grant(&found), all);
+    let postgres = Postgres::open(options()).await.unwrap();
+    let told = crossdock_core::chain(&postgres.claim().await.err().expect("it may not"));
+    assert!(told.contains("`crossdock check --online` names the GRANT"), "{told}");
+    postgres.close().await;
+    database.connect().await.execute(AssertSqlSafe(all)).await.unwrap();
+    assert_eq!(errors(&url).await, [""; 0]);
+    let postgres = Postgres::open(options()).await.unwrap();
+    postgres.migrate().await.expect("there is nothing to do");
+    assert!(postgres.claim().await.expect("it may").is_some());
+    postgres.close().await;
+    let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
     database.connect().await.execute(AssertSqlSafe(drop)).await.unwrap();
 }
 
