@@ -130,6 +130,17 @@ async fn finish_some(kafka: &Kafka, subscription: &mut Box<dyn Subscription>, ke
     }
 }
 
+/// A member that has finished some events while its group waits for another one, and the partitions of these events.
+async fn finished_in_a_rebalance() -> (Arc<House>, Kafka, Box<dyn Subscription>, Stubborn, BTreeSet<Partition>)
+{
+    let house = House::shared();
+    let kafka = open(&house, 4).await;
+    let mut subscription = join(&kafka).await;
+    let (stubborn, kept) = in_a_rebalance(&house, &mut subscription).await;
+    finish_some(&kafka, &mut subscription, &kept).await;
+    (house, kafka, subscription, stubborn, kept)
+}
+
 async fn assert_committed(house: &House, kept: &BTreeSet<Partition>) {
     let kafka = open(house, 4).await;
     let lag = kafka.lag(&flow("leaving")).await.expect("the broker answers");
@@ -142,11 +153,7 @@ async fn assert_committed(house: &House, kept: &BTreeSet<Partition>) {
 /// K7: while a member waits for the others in a rebalance, the broker answers none of its commits, and refuses them then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_leaves_in_a_rebalance_has_committed_what_it_finished() {
-    let house = House::shared();
-    let kafka = open(&house, 4).await;
-    let mut subscription = join(&kafka).await;
-    let (mut stubborn, kept) = in_a_rebalance(&house, &mut subscription).await;
-    finish_some(&kafka, &mut subscription, &kept).await;
+    let (house, kafka, subscription, mut stubborn, kept) = finished_in_a_rebalance().await;
     drop(subscription);
     let closing = tokio::spawn(async move { kafka.close(Duration::from_secs(20)).await });
     // Long enough for what is given up too early to be given up.
@@ -159,11 +166,7 @@ async fn a_member_that_leaves_in_a_rebalance_has_committed_what_it_finished() {
 /// K7: nothing comes after it that would commit it as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_refused_in_a_rebalance_is_committed_after_it() {
-    let house = House::shared();
-    let kafka = open(&house, 4).await;
-    let mut subscription = join(&kafka).await;
-    let (mut stubborn, kept) = in_a_rebalance(&house, &mut subscription).await;
-    finish_some(&kafka, &mut subscription, &kept).await;
+    let (house, kafka, subscription, mut stubborn, kept) = finished_in_a_rebalance().await;
     stubborn.give_in();
     until_group(&house, ("Stable", 2)).await;
     let another = open(&house, 4).await;
@@ -180,11 +183,7 @@ async fn what_was_refused_in_a_rebalance_is_committed_after_it() {
 /// The same, and the partitions are taken away in that rebalance: others are at work already when it leaves.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_taken_away_while_a_member_leaves_is_committed_before() {
-    let house = House::shared();
-    let kafka = open(&house, 4).await;
-    let mut subscription = join(&kafka).await;
-    let (mut stubborn, kept) = in_a_rebalance(&house, &mut subscription).await;
-    finish_some(&kafka, &mut subscription, &kept).await;
+    let (house, kafka, subscription, mut stubborn, kept) = finished_in_a_rebalance().await;
     // More members than before: with them, one of the partitions that were kept goes in the rebalance that is under way.
     let (second, third) = (open(&house, 4).await, open(&house, 4).await);
     let others = [join(&second).await, join(&third).await];

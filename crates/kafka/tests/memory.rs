@@ -2,14 +2,11 @@
 
 mod house;
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossdock_core::{Broker, Event, Signal};
-use house::{House, event, flow, publish, signal, topic};
+use house::{House, event, flow, publish, resident_mebibytes, signal, topic};
 
 /// What waits in the topic, and how much of it may be in memory: the queues of a member hold 8 MiB of four partitions, what is on
 /// its way to them at the most as much again, and the allocator keeps some of what it had.
@@ -18,12 +15,6 @@ const EVENT_BYTES: usize = 64 << 10;
 const GROWN_MAX_MEBIBYTES: u64 = 64;
 /// Long enough to fetch everything several times over.
 const WATCHED: Duration = Duration::from_secs(5);
-
-fn resident_mebibytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("it is Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
-}
 
 /// K5, on the other side: 190 MiB wait, and nobody takes them.
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,6 @@ mod house;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs,
     time::{Duration, Instant},
 };
 
@@ -13,7 +12,7 @@ use crossdock_core::{Broker, Delivery, Event, PublishError, Published, Signal, T
 use crossdock_kafka::{Kafka, KafkaOptions};
 use crossdock_testkit::services::private::{self, free_port};
 use futures::{StreamExt, stream::FuturesOrdered};
-use house::{House, event, eventually, flow, ids, proxy::Proxy, publish, take, topic};
+use house::{House, event, eventually, flow, ids, proxy::Proxy, publish, resident_mebibytes, take, topic};
 use tokio::time::timeout;
 
 type Answers = Vec<Result<Published, PublishError>>;
@@ -167,12 +166,6 @@ async fn memory_stays_bounded_at_full_rate_while_the_broker_is_down() {
     assert!(busy > 0 && given_back > busy, "{busy} of {given_back} were told that too much waits");
     assert!(grown < 256, "it has grown by {grown} MiB");
     kafka.close(Duration::from_secs(5)).await;
-}
-
-fn resident_mebibytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("it is Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
 }
 
 /// K8: a broker that restarts again and again, and a reader that goes on each time.

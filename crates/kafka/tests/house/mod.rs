@@ -224,3 +224,10 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// What this process has in memory.
+pub fn resident_mebibytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+}
