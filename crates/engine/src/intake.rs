@@ -14,13 +14,18 @@ use crossdock_core::{
     Clock, ConnectionName, Event, Inbound, Inbox, Outbox, PublishError, Published, Refusal, Topic, Webhook,
     chain,
 };
-use tokio::{sync::broadcast, time::timeout};
+use tokio::{
+    sync::broadcast,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{gate::Gate, plan::Plan, status::Moment, stores::Stores};
 
 /// How long a commit may take until the source is told that it is not known whether there was one.
 const APPEND_MAX: Duration = Duration::from_secs(30);
+/// How long a failure is told of, if nothing came in since and the outbox knows no reason why it should fail again.
+const FAILURE_COUNTS: Duration = Duration::from_secs(60);
 
 /// What a source is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +84,8 @@ pub(crate) struct Intake {
     moments: broadcast::Sender<Moment>,
     accepted: AtomicU64,
     duplicates: AtomicU64,
-    /// Why the last events could not be stored; none since a success.
-    failure: Mutex<Option<String>>,
+    /// Why the last events could not be stored, and when; none since a success.
+    failure: Mutex<Option<(String, Instant)>>,
     /// Whether it was told that the outbox is full.
     told_full: AtomicBool,
     /// Whether taking events in is among the roles of the worker.
@@ -221,7 +226,7 @@ impl Intake {
                         "events are refused with 503 until they can be stored again"
                     );
                 }
-                *failure = Some(format!("intake is stopped: {error}"));
+                *failure = Some((format!("intake is stopped: {error}"), Instant::now()));
             }
             Err(PublishError::Busy) => self.note_full(),
             Err(PublishError::UnknownTopic(_) | PublishError::TooLarge { .. }) => {}
@@ -239,8 +244,12 @@ impl Intake {
 
     /// Why events are refused at this moment, for people.
     pub(crate) fn problem(&self) -> Option<String> {
-        let full = || self.outbox.refusal().map(|why| format!("intake is stopped: {why}"));
-        self.lock().clone().or_else(full)
+        let refusal = self.outbox.refusal().map(|why| format!("intake is stopped: {why}"));
+        let failure = self.lock();
+        // If nobody sends anything, nothing shows that it is over.
+        let counts = |since: &Instant| refusal.is_some() || since.elapsed() < FAILURE_COUNTS;
+        let failure = failure.as_ref().filter(|(_, since)| counts(since)).map(|(why, _)| why.clone());
+        failure.or(refusal)
     }
 
     pub(crate) fn accepted(&self) -> u64 {
@@ -251,7 +260,7 @@ impl Intake {
         self.duplicates.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(String, Instant)>> {
         self.failure.lock().expect("no holder of this lock panics")
     }
 }

@@ -268,6 +268,8 @@ async fn an_outbox_that_does_not_answer_is_not_waited_for_for_ever() {
     assert_eq!(answers.expect("answers"), [Err(PublishError::Unknown), Err(PublishError::Unknown)]);
     assert_eq!(began.elapsed().as_secs(), 30);
     assert_eq!(hub.status().await.expect("a status").state, "degraded");
+    rig.wait(61 * SECOND).await;
+    assert_eq!(hub.status().await.expect("a status").state, "running", "nobody knows better since");
 }
 
 #[tokio::test(start_paused = true)]
