@@ -42,7 +42,7 @@ pub(crate) async fn create(State(api): State<Arc<Api>>, request: Request) -> Ans
     let reason = fields.text("reason")?;
     fields.finish()?;
     let act = act(&headers, reason, Touches::by(&selection))?;
-    let replay = api.hub.replay(NewReplay { selection, rate, act }).await?;
+    let replay = api.hub.replay(NewReplay { selection, rate, test: false, act }).await?;
     let response = json::answer(StatusCode::ACCEPTED, &replay)?;
     Ok(json::located(response, &format!("/v1/replays/{}", replay.id)))
 }

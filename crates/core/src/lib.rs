@@ -80,7 +80,7 @@ pub use outbox::{
 };
 pub use page::{Cursor, Page, PageRequest};
 pub use replays::{
-    ItemState, NewReplay, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays, Sent,
+    ItemState, NewReplay, Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays, Tried,
 };
 pub use retry::{Decision, Jitter, RetryPolicy, Schedule};
 pub use retry_after::parse_retry_after;

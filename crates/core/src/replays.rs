@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Act, DeadLetter, DeadLetterId, FlowName, Page, PageRequest, Partition, Selection, StoreError};
+use crate::{
+    Act, Attempt, DeadLetter, DeadLetterId, FlowName, Outcome, Page, PageRequest, Partition, Selection,
+    StoreError,
+};
 
 /// The id of a replay: `r` and 26 characters, ascending in time.
 pub type ReplayId = String;
@@ -17,7 +20,7 @@ pub enum ReplayState {
     Running,
     /// Sends nothing until it is resumed.
     Paused,
-    /// A person stopped it; items that were not sent are open dead letters again.
+    /// A person stopped it; items that were neither settled nor held are open dead letters again.
     Cancelled,
     /// Every item was delivered. Reached by the settlement of the last item, also while paused.
     Succeeded,
@@ -70,6 +73,9 @@ pub struct NewReplay {
     pub selection: Selection,
     /// Items a second; none means as fast as the lanes take them.
     pub rate: Option<f64>,
+    /// A person tries one dead letter and waits for the result: its owner tries it once and at once, whatever the gate of its
+    /// connection and the schedule of its flow say.
+    pub test: bool,
     /// Who and why.
     pub act: Act,
 }
@@ -101,6 +107,21 @@ pub struct Replay {
     pub created_at: Timestamp,
     /// When it came to its final state.
     pub finished_at: Option<Timestamp>,
+    /// Whether it is a test of one dead letter.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
+    /// What the test came to, once it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Tried>,
+}
+
+/// What a test came to. An event that the other side has already counts as delivered, whatever its attempt says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The try.
+    pub attempt: Attempt,
 }
 
 /// What a delivery carries while it belongs to a replay.
@@ -123,17 +144,6 @@ pub struct ReplayItem {
     pub letter: DeadLetter,
 }
 
-/// How far a worker has handed the items of a replay to the lanes of a place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
-    /// The flow.
-    pub flow: FlowName,
-    /// The partition.
-    pub partition: Partition,
-    /// Items of the place with a lower number were handed over.
-    pub below: u64,
-}
-
 /// Keeps replays. Items are settled by [`crate::Settlements`].
 ///
 /// An item belongs to a place: the flow that failed, and the partition of its event there. The owner of the place sends it.
@@ -151,8 +161,7 @@ pub trait Replays: Send + Sync {
     async fn list(&self, page: PageRequest) -> Result<Page<Replay>, StoreError>;
 
     /// Every replay that is not in a final state. Asked when a hub starts, before anything is sent, and where several workers
-    /// share the store also later on: what somebody had in the lanes of a replay that was cancelled meanwhile is given back
-    /// by then, as [`Replays::change`] says. Should it be delivered after all, it counts as delivered.
+    /// share the store every second.
     async fn unfinished(&self) -> Result<Vec<Replay>, StoreError>;
 
     /// The places at which a replay has items that are pending and not held, each once, in any order, in whatever state the
@@ -177,16 +186,14 @@ pub trait Replays: Send + Sync {
     async fn allow(&self, id: &str, want: u64) -> Result<u64, StoreError>;
 
     /// Pauses or resumes a replay, or cancels it: pending items that are not held become open dead letters again and
-    /// count as skipped, but those that were `sent`: they are in the lanes and will be settled. With the audit entry, in one
-    /// transaction. A final state is [`StoreError::Conflict`], and so is any other wish than the three; the state that it is
-    /// in changes nothing.
-    async fn change(
-        &self,
-        id: &str,
-        state: ReplayState,
-        sent: &[Sent],
-        act: &Act,
-    ) -> Result<Replay, StoreError>;
+    /// count as skipped, whether somebody has them in memory or not. Workers send none of them from then on; one whose call was
+    /// out and is delivered after all counts as delivered. With the audit entry, in one transaction. A final state is
+    /// [`StoreError::Conflict`], and so is any other wish than the three; the state that it is in changes nothing.
+    async fn change(&self, id: &str, state: ReplayState, act: &Act) -> Result<Replay, StoreError>;
+
+    /// Keeps what a test came to, for the person who waits for it, in whatever state it is: the last word counts. Of a replay
+    /// that is not there nothing is kept.
+    async fn tried(&self, id: &str, tried: &Tried) -> Result<(), StoreError>;
 
     /// Changes the rate. A final state is [`StoreError::Conflict`].
     async fn set_rate(&self, id: &str, rate: Option<f64>, act: &Act) -> Result<Replay, StoreError>;

@@ -250,7 +250,7 @@ async fn replay(store: &Embedded) -> Outcome<Measured> {
     let act = Act { actor: "ada".to_owned(), reason: "speed".to_owned() };
     let count = DeadLetters::count(store, &Selection::default()).await?;
     let began = Instant::now();
-    store.create(NewReplay { selection: Selection::default(), rate: None, act }).await?;
+    store.create(NewReplay { selection: Selection::default(), rate: None, test: false, act }).await?;
     Ok((count as usize, began.elapsed()))
 }
 

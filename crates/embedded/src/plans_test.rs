@@ -10,8 +10,8 @@ use std::{
 use crossdock_core::{
     Act, Attempt, Broker, Class, Clock, ConnectionName, ConnectionState, Connections, DeadLetter,
     DeadLetters, Event, EventLog, Fault, Fingerprint, FlowName, HeldEvents, LetterState, NewHeld, NewReplay,
-    Outbox, PageRequest, Partition, Position, ReplayState, ReplayTicket, Replays, Selection, Sent, Settled,
-    Settlement, Settlements, StoredConnection, Topic,
+    Outbox, Outcome, PageRequest, Partition, Position, ReplayState, ReplayTicket, Replays, Selection,
+    Settled, Settlement, Settlements, StoredConnection, Topic, Tried,
 };
 use crossdock_testkit::ManualClock;
 use jiff::Timestamp;
@@ -241,7 +241,10 @@ async fn use_letters(store: &Embedded, now: Timestamp) {
     DeadLetters::of_event(store, &position(1)).await.expect("letters");
     let first = Selection { ids: vec!["d1".to_owned()], ..all.clone() };
     store.discard(&first, &act()).await.expect("discarded");
-    let replay = store.create(NewReplay { selection: all, rate: None, act: act() }).await.expect("a replay");
+    let replay = store
+        .create(NewReplay { selection: all, rate: None, test: false, act: act() })
+        .await
+        .expect("a replay");
     let partition = Partition { topic: orders(), number: 0 };
     assert_eq!(store.places(&replay.id).await.expect("places"), [(billing(), partition.clone())]);
     let items = store.items(&replay.id, &billing(), &partition, 0, 10).await.expect("items");
@@ -252,11 +255,13 @@ async fn use_letters(store: &Embedded, now: Timestamp) {
     let delivered = Settlement::Delivered { held: None, replay: Some(ticket(0)) };
     store.settle(None, vec![Settlement::Hold(vec![waits]), failed, delivered]).await.expect("settled");
     store.set_rate(&replay.id, Some(1.0), &act()).await.expect("a rate");
-    let sent = [Sent { flow: billing(), partition, below: 3 }];
-    store.change(&replay.id, ReplayState::Cancelled, &sent, &act()).await.expect("cancelled");
+    store.change(&replay.id, ReplayState::Cancelled, &act()).await.expect("cancelled");
     let late = Settlement::Delivered { held: None, replay: Some(ticket(3)) };
     store.settle(None, vec![late]).await.expect("settled");
     store.unfinished().await.expect("replays");
+    let fault = Fault::new(Class::Rejected, "no");
+    let attempt = Attempt::failed(1, Timestamp::now(), 0, None, &fault);
+    store.tried(&replay.id, &Tried { outcome: Outcome::Failed, attempt }).await.expect("kept");
     Replays::list(store, PageRequest::first(10)).await.expect("replays");
     Replays::get(store, &replay.id).await.expect("a replay");
 }

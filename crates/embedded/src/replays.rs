@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use crossdock_core::{
     Act, FlowName, LetterState, NewReplay, Page, PageRequest, Partition, Replay, ReplayId, ReplayItem,
-    ReplayState, ReplayTicket, Replays, Selection, Sent, StoreError, time_ordered_id,
+    ReplayState, ReplayTicket, Replays, Selection, StoreError, Tried, time_ordered_id,
 };
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "number, id, state, selection, rate, actor, reason, total, delivered, failed, skipped, created_at, \
-                       finished_at";
+                       finished_at, test, tried";
 
 /// Items that are being skipped, for the length of a transaction: told apart from those that were skipped before and may
 /// belong to another replay by now.
@@ -60,7 +60,6 @@ impl Replays for Embedded {
     }
 
     async fn unfinished(&self) -> Result<Vec<Replay>, StoreError> {
-        self.inner.write("taking up replays", |connection| Box::pin(skip_cancelled(connection))).await?;
         let select = "WHERE state IN ('running', 'paused') ORDER BY number";
         let replays = self.inner.replays(select, |query| query).await?;
         Ok(replays.into_iter().map(|(_, replay)| replay).collect())
@@ -116,22 +115,26 @@ impl Replays for Embedded {
         Ok(want)
     }
 
-    async fn change(
-        &self,
-        id: &str,
-        state: ReplayState,
-        sent: &[Sent],
-        act: &Act,
-    ) -> Result<Replay, StoreError> {
+    async fn change(&self, id: &str, state: ReplayState, act: &Act) -> Result<Replay, StoreError> {
         if matches!(state, ReplayState::Succeeded | ReplayState::Failed) {
             let text = format!("a replay becomes `{}` by itself", state.as_str());
             return Err(StoreError::Conflict(text));
         }
         let (id, act, now) = (id.to_owned(), act.clone(), nanoseconds(self.inner.clock.now()));
-        let sent = self.inner.sent(sent);
         self.inner
-            .write("changing a replay", move |connection| {
-                Box::pin(change(connection, id, state, sent, act, now))
+            .write("changing a replay", move |connection| Box::pin(change(connection, id, state, act, now)))
+            .await
+    }
+
+    async fn tried(&self, id: &str, tried: &Tried) -> Result<(), StoreError> {
+        let (id, tried) = (id.to_owned(), serde_json::to_string(tried).expect("text and numbers are JSON"));
+        self.inner
+            .write("keeping what a test came to", move |connection| {
+                Box::pin(async move {
+                    let query = sqlx::query("UPDATE replays SET tried = ? WHERE id = ?").bind(tried).bind(id);
+                    query.execute(connection).await?;
+                    Ok(())
+                })
             })
             .await
     }
@@ -147,16 +150,6 @@ impl Replays for Embedded {
 }
 
 impl Inner {
-    /// What was sent as the JSON text that `json_each` reads: flow, partition, and the item below which it was.
-    fn sent(&self, sent: &[Sent]) -> String {
-        let numbers = sent.iter().filter_map(|sent| {
-            let (flow, part) = self.find(&sent.flow, &sent.partition)?;
-            let below = i64::try_from(sent.below).unwrap_or(i64::MAX);
-            Some(rows::json_list([flow, part, below]))
-        });
-        format!("[{}]", numbers.collect::<Vec<_>>().join(","))
-    }
-
     async fn replays(
         &self,
         select: &str,
@@ -186,6 +179,11 @@ fn read(row: &SqliteRow) -> Result<Replay, StoreError> {
         skipped: row.at::<i64, _>(10)? as u64,
         created_at: moment(row.at(11)?),
         finished_at: row.at::<Option<i64>, _>(12)?.map(moment),
+        test: row.at(13)?,
+        tried: match row.at::<Option<&str>, _>(14)? {
+            Some(tried) => Some(serde_json::from_str(tried).map_err(|_| damaged("result"))?),
+            None => None,
+        },
         id,
     })
 }
@@ -217,8 +215,8 @@ async fn create(
         return Err(nothing_open().into());
     }
     let number: i64 = sqlx::query_scalar(
-        "INSERT INTO replays (id, state, selection, rate, actor, reason, total, created_at)
-         VALUES (?, 'running', ?, ?, ?, ?, 0, ?) RETURNING number",
+        "INSERT INTO replays (id, state, selection, rate, actor, reason, total, created_at, test)
+         VALUES (?, 'running', ?, ?, ?, ?, 0, ?, ?) RETURNING number",
     )
     .bind(&id)
     .bind(dead_letters::selection_json(&new.selection))
@@ -226,6 +224,7 @@ async fn create(
     .bind(&new.act.actor)
     .bind(&new.act.reason)
     .bind(now)
+    .bind(new.test)
     .fetch_one(&mut *connection)
     .await?;
     let mut items =
@@ -284,7 +283,6 @@ async fn change(
     connection: &mut SqliteConnection,
     id: ReplayId,
     state: ReplayState,
-    sent: String,
     act: Act,
     now: i64,
 ) -> Result<Replay, Failure> {
@@ -297,24 +295,19 @@ async fn change(
         .execute(&mut *connection)
         .await?;
     if state == ReplayState::Cancelled {
-        skip(connection, number, &sent).await?;
+        skip(connection, number).await?;
     }
     audit::write(connection, now, &act, (&format!("replay {}", state.as_str()), &id)).await?;
     Ok(find(connection, &id).await?.1)
 }
 
-/// Pending items that are not held and were not sent are skipped, and their letters are open again.
-async fn skip(connection: &mut SqliteConnection, replay: i64, sent: &str) -> Result<(), Failure> {
-    let skipped = sqlx::query(
-        "UPDATE replay_items SET state = 5 WHERE replay = ? AND state = 0 AND NOT EXISTS
-         (SELECT 1 FROM json_each(?) JOIN letters l ON l.number = replay_items.letter
-          WHERE l.flow = value ->> 0 AND l.place >> 46 = value ->> 1 AND replay_items.item < value ->> 2)",
-    )
-    .bind(replay)
-    .bind(sent)
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
+/// Pending items that are not held are skipped, and their letters are open again.
+async fn skip(connection: &mut SqliteConnection, replay: i64) -> Result<(), Failure> {
+    let skipped = sqlx::query("UPDATE replay_items SET state = 5 WHERE replay = ? AND state = 0")
+        .bind(replay)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
     sqlx::query("UPDATE replays SET skipped = skipped + ? WHERE number = ?")
         .bind(skipped as i64)
         .bind(replay)
@@ -325,20 +318,6 @@ async fn skip(connection: &mut SqliteConnection, replay: i64, sent: &str) -> Res
         .bind(replay)
         .execute(connection)
         .await?;
-    Ok(())
-}
-
-/// Items of cancelled replays that a process took to the lanes and did not settle before it died.
-async fn skip_cancelled(connection: &mut SqliteConnection) -> Result<(), Failure> {
-    let replays: Vec<i64> = sqlx::query_scalar(
-        "SELECT number FROM replays r WHERE state = 'cancelled' AND delivered + failed + skipped < total
-         AND EXISTS (SELECT 1 FROM replay_items i WHERE i.replay = r.number AND i.state = 0)",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    for replay in replays {
-        skip(connection, replay, "[]").await?;
-    }
     Ok(())
 }
 

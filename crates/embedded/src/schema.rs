@@ -10,7 +10,8 @@ use sqlx::{
 use crate::{open::OpenError, options::Options};
 
 /// Numbered, forward-only; `PRAGMA user_version` is the number of the last one.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_replays.sql")];
 
 /// Page cache of the writer and of each reader, in KiB. The log is read once and forward, so more does not help it.
 const WRITER_CACHE_KIB: i64 = 8 * 1024;

@@ -9,6 +9,7 @@ use crate::{
     attempt::Attempted,
     flow::{Flow, count},
     status::Moment,
+    work::Work,
 };
 
 /// Refusals of the credential for one event, while the connection works for others, after which the event is given up.
@@ -50,8 +51,10 @@ pub(crate) fn decide(flow: &Flow, mut attempted: Attempted, chance: f64) -> Deci
         decision =
             Decision::DeadLetter("its credential is refused while the connection works for other events");
     }
-    if work.test.is_some() && decision != Decision::Done {
-        decision = Decision::DeadLetter("the test failed");
+    if let Some(why) = is_tried_once(work)
+        && decision != Decision::Done
+    {
+        decision = Decision::DeadLetter(why);
     }
     let record = failed_attempt(&attempted, n, &fault);
     attempted.work.record(record, counted);
@@ -65,6 +68,15 @@ fn stop_the_clock(flow: &Flow, attempted: &mut Attempted) {
     if let (Some(first), Some(last)) = (work.first_tried_at, work.attempts.last()) {
         let closed = flow.gate.closed_between(last.at, attempted.at);
         work.first_tried_at = Some(due_at(first, closed));
+    }
+}
+
+/// Why nothing is to follow a try that failed, whatever the schedule says.
+fn is_tried_once(work: &Work) -> Option<&'static str> {
+    if work.test.is_some() {
+        Some("the test failed")
+    } else {
+        work.is_called_off().then_some("its replay was cancelled")
     }
 }
 

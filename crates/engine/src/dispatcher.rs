@@ -12,15 +12,12 @@ use std::{
 };
 
 use crossdock_core::{
-    Adopted, Attempt, Class, Decision, Delivery, Fault, HeldId, Outcome, Owner, Partition, Placed,
-    ReplayItem, Settled, Settlement,
+    Adopted, Attempt, Class, Decision, Delivery, Fault, HeldId, Outcome, Owner, Partition, Placed, Settled,
+    Settlement, Tried,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -33,7 +30,7 @@ use crate::{
     reload::{HORIZON, Reload},
     settle::{After, Fenced, Queue, Written, dead_letter, split},
     stores::Stores,
-    work::{Origin, TestOutcome, Work},
+    work::{Origin, Resend, Work},
 };
 
 /// Waits up to this stay in the lane; longer ones go to the store, where they survive a restart.
@@ -51,8 +48,8 @@ const WINDOW_COUNT: usize = 1024;
 pub(crate) enum Command {
     /// New deliveries of the partition.
     Batch(Vec<Delivery>),
-    /// Items of a replay, in order; with somebody who waits for the result if it is a test.
-    Replay(Vec<ReplayItem>, Option<oneshot::Sender<TestOutcome>>),
+    /// The next item of a replay.
+    Replay(Resend),
 }
 
 /// How others reach a dispatcher.
@@ -195,9 +192,7 @@ impl Dispatcher {
     fn command(&mut self, command: Command) {
         match command {
             Command::Batch(deliveries) => self.handed.extend(deliveries),
-            Command::Replay(items, mut test) => {
-                items.into_iter().for_each(|item| self.admit_replay(item, test.take()))
-            }
+            Command::Replay(resend) => self.admit_replay(resend),
         }
         if self.inbox.blocked.swap(false, Ordering::AcqRel) {
             // The router is gone only when the hub stops.
@@ -231,9 +226,12 @@ impl Dispatcher {
     }
 
     /// A replayed item joins the end of its key's queue. One whose key or filter had failed is evaluated again.
-    fn admit_replay(&mut self, item: ReplayItem, test: Option<oneshot::Sender<TestOutcome>>) {
-        let evaluate = matches!(item.letter.step.as_str(), "key" | "filter");
-        let mut work = Work::from_replay(item, test);
+    fn admit_replay(&mut self, resend: Resend) {
+        let evaluate = matches!(resend.item.letter.step.as_str(), "key" | "filter");
+        let mut work = Work::from_replay(resend);
+        if work.is_called_off() {
+            return;
+        }
         if evaluate {
             match self.flow.admit(&work.event) {
                 Admission::Take(key) => work.key = key,
@@ -241,7 +239,8 @@ impl Dispatcher {
                 Admission::Skip => {
                     if let Some(waiting) = work.test.take() {
                         // The person may have stopped waiting.
-                        let _ = waiting.send((Outcome::Delivered, self.left_out(&work)));
+                        let _ = waiting
+                            .send(Tried { outcome: Outcome::Delivered, attempt: self.left_out(&work) });
                     }
                     let settlement = Settlement::Delivered { held: None, replay: work.replay };
                     self.queue.push(settlement, After::Kept);
@@ -284,8 +283,13 @@ impl Dispatcher {
     }
 
     fn start_attempt(&mut self, permit: Permit) {
-        if let Some((key, work)) = self.lanes.start() {
-            self.launch(key, work, permit);
+        while let Some((key, work)) = self.lanes.start() {
+            if !work.is_called_off() {
+                return self.launch(key, work, permit);
+            }
+            // The store has given it back.
+            self.window_remove(work.weight());
+            self.lanes.finished(key);
         }
     }
 
@@ -313,7 +317,7 @@ impl Dispatcher {
         decided.announce(&self.flow, letter.as_ref().map(|letter| letter.id.as_str()));
         if let Some(waiting) = decided.attempted.work.test.take() {
             // The person may have stopped waiting; the result is in the store all the same.
-            let _ = waiting.send((decided.outcome(), decided.record()));
+            let _ = waiting.send(Tried { outcome: decided.outcome(), attempt: decided.record() });
         }
         let work = decided.attempted.work;
         match (decided.decision, letter) {
@@ -394,7 +398,9 @@ impl Dispatcher {
 
     /// The head and everything queued behind it go to the store in one write, in order.
     fn spill(&mut self, key: KeyHash, mut head: Work, due: Timestamp, until: Instant) {
-        let behind = self.lanes.spill(key);
+        let (called_off, behind): (Vec<_>, Vec<_>) =
+            self.lanes.spill(key).into_iter().partition(Work::is_called_off);
+        called_off.iter().for_each(|work| self.window_remove(work.weight()));
         let weight = head.weight() + behind.iter().map(Work::weight).sum::<usize>();
         let mut rows = vec![head.to_held(&self.flow, Some(due))];
         rows.extend(behind.iter().map(|work| work.to_held(&self.flow, None)));

@@ -27,19 +27,6 @@ pub(crate) struct Found {
 }
 
 impl Dispatchers {
-    /// The dispatcher of a partition in a flow. Waits until the flow is there: right after a start, or while the partition
-    /// moves. Cancellation is safe.
-    pub(crate) async fn find(&self, flow: &FlowName, partition: &Partition) -> Found {
-        let mut made = self.made.subscribe();
-        loop {
-            if let Some(found) = self.get(flow, partition) {
-                return found;
-            }
-            // The sender lives as long as `self`.
-            let _ = made.changed().await;
-        }
-    }
-
     /// Changes whenever a dispatcher is made. What the one that it replaces had in memory is settled by then, or will not
     /// be settled by it.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {

@@ -6,17 +6,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crossdock_core::{LetterState, ReplayItem, Settlement, StoreError, chain};
+use crossdock_core::{LetterState, ReplayId, ReplayItem, Settlement, StoreError, Tried, chain};
 use futures::future::join_all;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     dispatcher::Command,
     dispatchers::Dispatchers,
-    job::{Going, Job, Place},
+    job::{Job, Place},
     limit::within,
     pace::AT_ONCE,
     plan::Plan,
     stores::Stores,
+    work::Resend,
 };
 
 /// Items that are read at a time. Every place that is fed may have so many in memory.
@@ -27,6 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const LOOK_AGAIN_SHARED: Duration = Duration::from_secs(1);
 /// How long a store that fails is left alone.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long it is tried to keep what a test came to: nobody waits longer for it.
+const KEEP_MAX: Duration = Duration::from_secs(120);
 /// How long a worker that does not know a flow waits for one that does.
 const OTHERS_MAX: Duration = Duration::from_secs(60);
 /// What a worker asks the store for at a time where the rate is shared, and the waits between two questions.
@@ -42,13 +46,19 @@ pub(crate) struct Feeder {
 }
 
 impl Feeder {
-    /// Feeds a job until the store says that the replay is over and nothing of it is to be settled any more.
+    /// Feeds a job until the replay is over.
     pub(crate) async fn feed(&self, job: &Job) {
+        tokio::select! {
+            () = self.feed_places(job) => job.end(),
+            () = job.over().cancelled() => {}
+        }
+    }
+
+    async fn feed_places(&self, job: &Job) {
         let (mut control, mut made) = (job.watch(), self.dispatchers.watch());
         loop {
             made.borrow_and_update();
-            let going = control.borrow_and_update().going;
-            if !matches!(going, Going::Halted | Going::Test) {
+            if !control.borrow_and_update().halted {
                 let feeding = async {
                     let places = self.places(job).await;
                     if places.is_empty() && self.is_over(job).await {
@@ -110,14 +120,17 @@ impl Feeder {
             }
             for item in items {
                 let number = item.ticket.item;
-                if !job.covers(place, number) {
+                if !job.is_going() {
                     return;
                 }
                 if allowed == 0 {
                     allowed = self.allowed(job).await;
                 }
                 let Ok(slot) = found.handle.inbox.reserve().await else { return };
-                let send = || slot.send(Command::Replay(vec![item], None));
+                let send = || {
+                    let test = job.is_test.then(|| self.kept(&job.id));
+                    slot.send(Command::Replay(Resend { item, over: job.over().clone(), test }));
+                };
                 if !job.hand(place, found.number, number, send) {
                     return;
                 }
@@ -125,6 +138,23 @@ impl Feeder {
                 from = number + 1;
             }
         }
+    }
+
+    /// Who is told what a test came to: the store, for the person who waits for it, through whichever worker.
+    fn kept(&self, replay: &ReplayId) -> oneshot::Sender<Tried> {
+        let (told, waiting) = oneshot::channel();
+        let (replays, replay) = (self.stores.replays.clone(), replay.clone());
+        tokio::spawn(async move {
+            // Dropped: the dispatcher has gone before it had a result, and the item is handed to the next one.
+            let Ok(tried) = waiting.await else { return };
+            let until = Instant::now() + KEEP_MAX;
+            while let Err(error) = within("keeping what a test came to", replays.tried(&replay, &tried)).await
+                && Instant::now() < until
+            {
+                wait(&replay, &error).await;
+            }
+        });
+        told
     }
 
     fn is_read(&self, (flow, partition): &Place) -> bool {
@@ -165,9 +195,8 @@ impl Feeder {
             tokio::time::sleep(OTHERS_MAX).await;
         }
         loop {
-            let mut items = self.items(job, place, 0).await;
-            items.retain(|item| job.covers(place, item.ticket.item));
-            if items.is_empty() {
+            let items = self.items(job, place, 0).await;
+            if items.is_empty() || !job.is_going() {
                 return;
             }
             let batch: Vec<_> = items.into_iter().map(given_back).collect();

@@ -5,8 +5,9 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use crossdock_core::{FlowName, Partition, ReplayId, ReplayItem, ReplayState, Sent};
+use crossdock_core::{FlowName, Partition, Replay, ReplayId, ReplayState};
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::pace::Pace;
 
@@ -16,7 +17,11 @@ pub(crate) type Place = (FlowName, Partition);
 /// A replay that is being fed.
 pub(crate) struct Job {
     pub(crate) id: ReplayId,
+    /// Whether a person waits for what becomes of its only item.
+    pub(crate) is_test: bool,
     control: watch::Sender<Control>,
+    /// Set once the store says that the replay is over: what is in lanes of a cancelled one is not sent any more.
+    over: CancellationToken,
     /// What was handed over. Locked while an item is, and while the job is halted, so that nothing is sent after that.
     sent: Mutex<HashMap<Place, HandedTo>>,
     pub(crate) pace: AsyncMutex<Pace>,
@@ -25,33 +30,16 @@ pub(crate) struct Job {
 /// What the feeding is told.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Control {
-    pub(crate) going: Going,
+    /// Whether nothing is handed over until it is told otherwise.
+    pub(crate) halted: bool,
     /// Items a second; none is as fast as the lanes take them.
     pub(crate) rate: Option<f64>,
 }
 
-/// How far the feeding goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Going {
-    /// To the end.
-    On,
-    /// Nowhere, until it is told otherwise.
-    Halted,
-    /// Nowhere either: it is a test, whose only item is handed over by hand.
-    Test,
-    /// It was cancelled. What was handed over is still to be settled: items that a dispatcher lost are handed over again, and
-    /// no other.
-    Cancelled,
-}
-
-impl Going {
-    /// What a replay in this state does.
-    pub(crate) fn of(state: ReplayState) -> Self {
-        match state {
-            ReplayState::Paused => Self::Halted,
-            ReplayState::Cancelled => Self::Cancelled,
-            ReplayState::Running | ReplayState::Succeeded | ReplayState::Failed => Self::On,
-        }
+impl Control {
+    /// What the store says of a replay.
+    pub(crate) fn of(replay: &Replay) -> Self {
+        Self { halted: replay.state == ReplayState::Paused, rate: replay.rate }
     }
 }
 
@@ -61,14 +49,13 @@ struct HandedTo {
     /// The dispatcher that has all items below `next` that are not settled.
     dispatcher: u64,
     next: u64,
-    /// The number after the highest item that any dispatcher there was ever given.
-    below: u64,
 }
 
 impl Job {
-    pub(crate) fn new(id: ReplayId, control: Control) -> Self {
-        let pace = AsyncMutex::new(Pace::new());
-        Self { id, control: watch::Sender::new(control), sent: Mutex::default(), pace }
+    pub(crate) fn new(replay: &Replay) -> Self {
+        let (control, over) = (watch::Sender::new(Control::of(replay)), CancellationToken::new());
+        let (id, is_test, pace) = (replay.id.clone(), replay.test, AsyncMutex::new(Pace::new()));
+        Self { id, is_test, control, over, sent: Mutex::default(), pace }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Control> {
@@ -79,17 +66,26 @@ impl Job {
         *self.control.borrow()
     }
 
-    pub(crate) fn go(&self, going: Going) {
-        self.control.send_modify(|control| control.going = going);
-    }
-
-    pub(crate) fn set_rate(&self, rate: Option<f64>) {
-        self.control.send_modify(|control| control.rate = rate);
-    }
-
     /// Takes over what the store says of the replay.
     pub(crate) fn follow(&self, control: Control) {
         self.control.send_if_modified(|known| std::mem::replace(known, control) != control);
+    }
+
+    /// Stops the feeding before the store is told to pause or to cancel the replay, so that nothing is sent after it has. Goes on
+    /// by [`Job::follow`].
+    pub(crate) fn halt(&self) {
+        let _sent = self.sent();
+        self.follow(Control { halted: true, ..self.control() });
+    }
+
+    /// The store says that the replay is over.
+    pub(crate) fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Tells when the replay is over.
+    pub(crate) fn over(&self) -> &CancellationToken {
+        &self.over
     }
 
     /// The first item of a place that the dispatcher with this number does not have: all of them, if it is a new one, since
@@ -99,84 +95,23 @@ impl Job {
         sent.get(place).filter(|handed| handed.dispatcher == dispatcher).map_or(0, |handed| handed.next)
     }
 
-    /// Whether an item is still to be sent.
-    pub(crate) fn covers(&self, place: &Place, item: u64) -> bool {
-        self.is_covered(&self.sent(), place, item)
-    }
-
-    fn is_covered(&self, sent: &HashMap<Place, HandedTo>, place: &Place, item: u64) -> bool {
-        match self.control().going {
-            Going::On => true,
-            Going::Halted | Going::Test => false,
-            Going::Cancelled => sent.get(place).is_some_and(|handed| item < handed.below),
-        }
+    /// Whether items are to be sent at this moment.
+    pub(crate) fn is_going(&self) -> bool {
+        !self.control().halted && !self.over.is_cancelled()
     }
 
     /// Hands an item to a dispatcher with `send`, unless it is not to be sent any more. Returns whether it was handed over.
     pub(crate) fn hand(&self, place: &Place, dispatcher: u64, item: u64, send: impl FnOnce()) -> bool {
         let mut sent = self.sent();
-        let covered = self.is_covered(&sent, place, item);
-        if covered {
-            send();
-            note(&mut sent, place, dispatcher, item);
+        if !self.is_going() {
+            return false;
         }
-        covered
-    }
-
-    /// The same for the only item of a test, whose job is halted until then; not if the job was told anything that `told` has
-    /// not seen.
-    pub(crate) fn hand_test(
-        &self,
-        place: &Place,
-        dispatcher: u64,
-        item: u64,
-        told: &watch::Receiver<Control>,
-        send: impl FnOnce(),
-    ) -> bool {
-        let mut sent = self.sent();
-        // The sender lives in `self`.
-        let untold = !told.has_changed().unwrap_or(true);
-        if untold {
-            send();
-            note(&mut sent, place, dispatcher, item);
-        }
-        untold
-    }
-
-    /// Stops the feeding before the store is told of the state, so that nothing is sent after it was given back. Returns
-    /// what was handed over, which the store asks for where the replay is cancelled.
-    pub(crate) fn halt(&self, state: ReplayState) -> Vec<Sent> {
-        if state == ReplayState::Running {
-            return Vec::new();
-        }
-        let sent = self.sent();
-        self.go(Going::Halted);
-        if state != ReplayState::Cancelled {
-            return Vec::new();
-        }
-        let handed = sent.iter().map(|((flow, partition), handed)| Sent {
-            flow: flow.clone(),
-            partition: partition.clone(),
-            below: handed.below,
-        });
-        handed.collect()
+        send();
+        sent.insert(place.clone(), HandedTo { dispatcher, next: item + 1 });
+        true
     }
 
     fn sent(&self) -> MutexGuard<'_, HashMap<Place, HandedTo>> {
         self.sent.lock().expect("no holder of this lock panics")
     }
-}
-
-/// A dispatcher took an item.
-fn note(sent: &mut HashMap<Place, HandedTo>, place: &Place, dispatcher: u64, item: u64) {
-    let next = item + 1;
-    let below = sent.get(place).map_or(0, |before| before.below).max(next);
-    sent.insert(place.clone(), HandedTo { dispatcher, next, below });
-}
-
-/// The place of an item.
-pub(crate) fn place_of(item: &ReplayItem) -> Place {
-    let position = &item.letter.position;
-    let partition = Partition { topic: position.topic.clone(), number: position.partition };
-    (item.letter.flow.clone(), partition)
 }

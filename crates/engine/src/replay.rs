@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     acts::{ActError, ReplayChange},
     feed::Feeder,
-    job::{Control, Going, Job},
+    job::{Control, Job},
     limit::within,
 };
 
@@ -41,20 +41,14 @@ impl Replayer {
         let unfinished =
             within("reading unfinished replays", self.feeder.stores.replays.unfinished()).await?;
         for replay in &unfinished {
-            let control = Control { going: Going::of(replay.state), rate: replay.rate };
             match self.get(&replay.id) {
-                // Its only item is handed over by hand.
-                Some(job) if job.control().going == Going::Test => {}
-                Some(job) => job.follow(control),
-                None => drop(self.begin(replay, control.going)),
+                Some(job) => job.follow(Control::of(replay)),
+                None => self.begin(replay),
             }
         }
         let jobs: Vec<_> = self.lock().values().cloned().collect();
-        let ended = |job: &&Arc<Job>| {
-            job.control().going != Going::Cancelled && !unfinished.iter().any(|replay| replay.id == job.id)
-        };
-        // Over, or cancelled by another worker: what was not sent is no longer ours to send.
-        jobs.iter().filter(ended).for_each(|job| job.go(Going::Cancelled));
+        let is_over = |job: &&Arc<Job>| !unfinished.iter().any(|replay| replay.id == job.id);
+        jobs.iter().filter(is_over).for_each(|job| job.end());
         Ok(())
     }
 
@@ -62,26 +56,25 @@ impl Replayer {
     pub(crate) async fn create(self: &Arc<Self>, replay: NewReplay) -> Result<Replay, ActError> {
         let _acting = self.acting.lock().await;
         let replay = within("making a replay", self.feeder.stores.replays.create(replay)).await?;
-        self.begin(&replay, Going::On);
+        self.begin(&replay);
         Ok(replay)
     }
 
-    pub(crate) fn begin(self: &Arc<Self>, replay: &Replay, going: Going) -> Arc<Job> {
-        let job = Arc::new(Job::new(replay.id.clone(), Control { going, rate: replay.rate }));
+    fn begin(self: &Arc<Self>, replay: &Replay) {
         if !self.delivers {
-            return job;
+            return;
         }
+        let job = Arc::new(Job::new(replay));
         self.lock().insert(replay.id.clone(), job.clone());
-        let (replayer, fed) = (self.clone(), job.clone());
+        let replayer = self.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = replayer.feeder.feed(&fed) => {
-                    replayer.lock().remove(&fed.id);
+                () = replayer.feeder.feed(&job) => {
+                    replayer.lock().remove(&job.id);
                 }
                 () = replayer.stop.cancelled() => {}
             }
         });
-        job
     }
 
     /// Changes a replay, in the store and in what is being fed. Must run to its end.
@@ -94,7 +87,7 @@ impl Replayer {
                 let set = self.feeder.stores.replays.set_rate(id, rate, act);
                 let replay = within("changing the rate of a replay", set).await?;
                 if let Some(job) = job {
-                    job.set_rate(replay.rate);
+                    job.follow(Control::of(&replay));
                 }
                 Ok(replay)
             }
@@ -108,21 +101,24 @@ impl Replayer {
         state: ReplayState,
         act: &Act,
     ) -> Result<Replay, ActError> {
-        let (doing, replays) = ("changing a replay", &self.feeder.stores.replays);
-        let Some(job) = job else {
-            // It is over, as the store will say, or there is none; or other workers send it, and what they have in their
-            // lanes counts as delivered when it is.
-            return Ok(within(doing, replays.change(id, state, &[], act)).await?);
-        };
-        let before = job.control().going;
-        let sent = job.halt(state);
-        match within(doing, replays.change(id, state, &sent, act)).await {
+        let changing = self.feeder.stores.replays.change(id, state, act);
+        let changing = within("changing a replay", changing);
+        // None: it is over, as the store will say, or there is none, or it is sent by other workers.
+        let Some(job) = job else { return Ok(changing.await?) };
+        let before = job.control();
+        if state != ReplayState::Running {
+            job.halt();
+        }
+        match changing.await {
             Ok(replay) => {
-                job.go(Going::of(replay.state));
+                job.follow(Control::of(&replay));
+                if replay.state.is_final() {
+                    job.end();
+                }
                 Ok(replay)
             }
             Err(error) => {
-                job.go(before);
+                job.follow(before);
                 Err(error.into())
             }
         }

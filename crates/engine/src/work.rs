@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crossdock_core::{
-    Attempt, Delivery, Event, Fault, HeldEvent, HeldId, NewHeld, Outcome, Position, ReplayItem, ReplayTicket,
+    Attempt, Delivery, Event, Fault, HeldEvent, HeldId, NewHeld, Position, ReplayItem, ReplayTicket, Tried,
     hash_key,
 };
 use jiff::Timestamp;
 use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{flow::Flow, lanes::KeyHash, plan::Order};
 
@@ -26,8 +27,14 @@ pub(crate) enum Origin {
     Replay,
 }
 
-/// What a test came to. An event that the other side has already counts as delivered, whatever its attempt says.
-pub(crate) type TestOutcome = (Outcome, Attempt);
+/// An item of a replay that is sent again.
+pub(crate) struct Resend {
+    pub(crate) item: ReplayItem,
+    /// Whether the replay is over. Then the item is open again, or settled, and is not sent any more.
+    pub(crate) over: CancellationToken,
+    /// Who waits for the result, if it is a test.
+    pub(crate) test: Option<oneshot::Sender<Tried>>,
+}
 
 /// One delivery: an event, its flow's key for it, and what was tried so far.
 pub(crate) struct Work {
@@ -44,12 +51,14 @@ pub(crate) struct Work {
     /// Tries in a row that the connection's credential was refused for this event.
     pub(crate) auth_tries: u32,
     pub(crate) replay: Option<ReplayTicket>,
+    /// Whether the replay that sends it is over; none for what comes from the broker or was held.
+    over: Option<CancellationToken>,
     /// How often the dead letter was replayed before.
     pub(crate) replays: u32,
     /// Key or filter could not be evaluated: the step and why. The only attempt fails with it.
     pub(crate) refused: Option<(&'static str, Fault)>,
     /// A test: one try, whatever the schedule says, and somebody waits for its result.
-    pub(crate) test: Option<oneshot::Sender<TestOutcome>>,
+    pub(crate) test: Option<oneshot::Sender<Tried>>,
 }
 
 impl Work {
@@ -77,12 +86,13 @@ impl Work {
     }
 
     /// A dead letter that is sent again. It starts anew: attempts and age count from this replay on.
-    pub(crate) fn from_replay(item: ReplayItem, test: Option<oneshot::Sender<TestOutcome>>) -> Self {
+    pub(crate) fn from_replay(Resend { item, over, test }: Resend) -> Self {
         let ReplayItem { ticket, letter } = item;
         Self {
             key: letter.key,
             attempts: letter.attempts,
             replay: Some(ticket),
+            over: Some(over),
             replays: letter.replays,
             test,
             ..Self::new(Origin::Replay, letter.event, letter.position)
@@ -101,6 +111,7 @@ impl Work {
             since: Instant::now(),
             auth_tries: 0,
             replay: None,
+            over: None,
             replays: 0,
             refused: None,
             test: None,
@@ -113,6 +124,11 @@ impl Work {
             (Some(key), Order::Key) => hash_key(key),
             _ => self.position.offset,
         }
+    }
+
+    /// Whether it is not to be sent any more: its replay was cancelled while it was in memory.
+    pub(crate) fn is_called_off(&self) -> bool {
+        self.over.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// What memory it takes, for budgets.

@@ -191,7 +191,7 @@ async fn look(store: &Postgres) {
 async fn replay(store: &Postgres, owner: &Owner, rows: u64) {
     let act = Act { actor: "ada".to_owned(), reason: "a measurement".to_owned() };
     let began = Instant::now();
-    let new = NewReplay { selection: Selection::default(), rate: None, act };
+    let new = NewReplay { selection: Selection::default(), rate: None, test: false, act };
     let replay = store.create(new).await.expect("it is made");
     told("make a replay", began, replay.total);
     let (began, mut from, mut tickets) = (Instant::now(), 0, Vec::new());

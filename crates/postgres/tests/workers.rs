@@ -103,7 +103,7 @@ fn in_state(state: LetterState) -> Selection {
 }
 
 fn replay_of(selection: Selection) -> NewReplay {
-    NewReplay { selection, rate: None, act: act() }
+    NewReplay { selection, rate: None, test: false, act: act() }
 }
 
 async fn open(database: &Database, clock: &Arc<ManualClock>) -> Postgres {
@@ -323,7 +323,7 @@ async fn work(store: &Postgres, worker: u64, round: u64, clock: &ManualClock) {
                 };
                 store.settle(None, vec![settlement]).await.expect("it settles");
             }
-            let changed = Replays::change(store, &replay.id, ReplayState::Cancelled, &[], &act()).await;
+            let changed = Replays::change(store, &replay.id, ReplayState::Cancelled, &act()).await;
             assert!(matches!(changed, Ok(_) | Err(StoreError::Conflict(_))), "{changed:?}");
         }
         Err(StoreError::Conflict(_)) => {}

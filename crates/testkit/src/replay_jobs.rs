@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crossdock_core::{
-    LetterState, NewHeld, PageRequest, Replay, ReplayItem, ReplayState, Selection, Sent, Settlement,
-    StoreError,
+    LetterState, NewHeld, NewReplay, Outcome, PageRequest, Replay, ReplayItem, ReplayState, Selection,
+    Settlement, StoreError, Tried,
 };
 
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::{
     held::{hold, settle},
     letters::{bury, count, get, in_state},
     replays::{create, delivered, failed, items, numbers_of, show},
-    sample::{SECOND, act, billing, held, letter, letter_of, now, partition, setup},
+    sample::{SECOND, act, attempt, held, letter, now, replay_of, setup},
 };
 
 /// A replay of so many letters, with its items.
@@ -26,14 +26,8 @@ async fn replay_of_letters<S: HasStore>(subject: &S, setup: &Setup, count: u64) 
     (replay, items)
 }
 
-async fn change<S: HasStore>(
-    subject: &S,
-    replay: &Replay,
-    state: ReplayState,
-    below: u64,
-) -> Result<Replay, StoreError> {
-    let sent = [Sent { flow: billing(), partition: partition(), below }];
-    subject.replays().change(&replay.id, state, &sent, &act()).await
+async fn change<S: HasStore>(subject: &S, replay: &Replay, state: ReplayState) -> Result<Replay, StoreError> {
+    subject.replays().change(&replay.id, state, &act()).await
 }
 
 async fn unfinished<S: HasStore>(subject: &S) -> Vec<String> {
@@ -51,7 +45,7 @@ pub async fn the_last_item_ends_a_replay<S: HasStore>() {
             if fails { failed(&subject, &items[0], 422, now(&setup)) } else { delivered(&items[0].ticket) };
         settle(&subject, vec![first, delivered(&items[2].ticket)]).await;
         if paused {
-            change(&subject, &replay, ReplayState::Paused, 3).await.expect("it is paused");
+            change(&subject, &replay, ReplayState::Paused).await.expect("it is paused");
         }
         assert!(!show(&subject, &replay).await.state.is_final());
         assert_eq!(show(&subject, &replay).await.finished_at, None);
@@ -63,7 +57,7 @@ pub async fn the_last_item_ends_a_replay<S: HasStore>() {
             if fails { (ReplayState::Failed, 3, 2, 1, 0) } else { (ReplayState::Succeeded, 3, 3, 0, 0) };
         assert_eq!((numbers_of(&ended), ended.finished_at), (expected, Some(now(&setup))));
         assert_eq!(unfinished(&subject).await, [""; 0]);
-        let again = change(&subject, &replay, ReplayState::Cancelled, 3).await.err();
+        let again = change(&subject, &replay, ReplayState::Cancelled).await.err();
         assert!(matches!(again, Some(StoreError::Conflict(_))), "a final state stays: {again:?}");
     }
 }
@@ -80,7 +74,7 @@ pub async fn a_replay_is_paused_and_resumed<S: HasStore>() {
         ReplayState::Running,
         ReplayState::Paused,
     ] {
-        let changed = change(&subject, &replay, state, 0).await.expect("it changes");
+        let changed = change(&subject, &replay, state).await.expect("it changes");
         assert_eq!(numbers_of(&changed), (state, 2, 0, 0, 0));
         subject = subject.crash(&setup).await;
         assert_eq!(show(&subject, &replay).await, changed);
@@ -95,18 +89,18 @@ pub async fn a_wish_that_makes_no_sense_is_refused<S: HasStore>() {
     let subject = S::create(&setup).await;
     let (replay, items) = replay_of_letters(&subject, &setup, 1).await;
     for state in [ReplayState::Succeeded, ReplayState::Failed] {
-        let refused = change(&subject, &replay, state, 0).await.err();
+        let refused = change(&subject, &replay, state).await.err();
         assert!(matches!(refused, Some(StoreError::Conflict(_))), "{state:?}: {refused:?}");
     }
     let nobody = Replay { id: "r404".to_owned(), ..replay.clone() };
-    let refused = change(&subject, &nobody, ReplayState::Paused, 0).await.err();
+    let refused = change(&subject, &nobody, ReplayState::Paused).await.err();
     assert!(matches!(refused, Some(StoreError::NotFound { .. })), "{refused:?}");
     let refused = subject.replays().set_rate("r404", None, &act()).await.err();
     assert!(matches!(refused, Some(StoreError::NotFound { .. })), "{refused:?}");
     assert_eq!(subject.replays().get("r404").await.expect("the store reads"), None);
     settle(&subject, vec![delivered(&items[0].ticket)]).await;
     for state in [ReplayState::Running, ReplayState::Paused, ReplayState::Cancelled] {
-        let refused = change(&subject, &replay, state, 0).await.err();
+        let refused = change(&subject, &replay, state).await.err();
         assert!(matches!(refused, Some(StoreError::Conflict(_))), "{state:?}: {refused:?}");
     }
     let refused = subject.replays().set_rate(&replay.id, Some(1.0), &act()).await.err();
@@ -127,63 +121,48 @@ pub async fn the_rate_can_be_changed<S: HasStore>() {
     }
 }
 
-/// Cancelled: what was not sent is open again and counts as skipped; what is in the lanes or held is settled later, and the
-/// numbers go on.
-pub async fn cancelling_gives_back_what_was_not_sent<S: HasStore>() {
+/// Cancelled: what is neither settled nor held is open again and counts as skipped, at once and for good; what is held is
+/// settled later, and the numbers go on. Nothing of it is left to be sent.
+pub async fn cancelling_gives_back_what_is_neither_settled_nor_held<S: HasStore>() {
     let setup = setup();
-    let subject = S::create(&setup).await;
+    let mut subject = S::create(&setup).await;
     let (replay, all) = replay_of_letters(&subject, &setup, 8).await;
-    settle(&subject, vec![delivered(&all[0].ticket)]).await;
-    let row = NewHeld { replay: Some(all[6].ticket.clone()), due: Some(now(&setup)), ..held(6, "k") };
-    let row = hold(&subject, vec![row]).await[0].id;
+    settle(&subject, vec![delivered(&all[0].ticket), failed(&subject, &all[1], 422, now(&setup))]).await;
+    let row = |n: usize| NewHeld {
+        replay: Some(all[n].ticket.clone()),
+        due: Some(now(&setup)),
+        ..held(n as u64, &format!("k{n}"))
+    };
+    let rows = hold(&subject, vec![row(5), row(6)]).await;
     setup.clock.advance(SECOND);
-    let cancelled = change(&subject, &replay, ReplayState::Cancelled, 3).await.expect("it is cancelled");
-    assert_eq!(numbers_of(&cancelled), (ReplayState::Cancelled, 8, 1, 0, 4));
+    let cancelled = change(&subject, &replay, ReplayState::Cancelled).await.expect("it is cancelled");
+    assert_eq!(numbers_of(&cancelled), (ReplayState::Cancelled, 8, 1, 1, 4));
     assert_eq!(cancelled.finished_at, Some(now(&setup)));
-    for (item, state) in all.iter().zip([
-        LetterState::Replayed,
-        LetterState::Replaying,
-        LetterState::Replaying,
-        LetterState::Open,
-        LetterState::Open,
-        LetterState::Open,
-        LetterState::Replaying,
-        LetterState::Open,
-    ]) {
-        assert_eq!(get(&subject, &item.letter.id).await.state, state, "item {}", item.ticket.item);
+    use LetterState::{Open, Replayed, Replaying};
+    for _ in 0..2 {
+        for (item, state) in all.iter().zip([Replayed, Open, Open, Open, Open, Replaying, Replaying, Open]) {
+            assert_eq!(get(&subject, &item.letter.id).await.state, state, "item {}", item.ticket.item);
+        }
+        assert_eq!(unfinished(&subject).await, [""; 0]);
+        assert_eq!(items(&subject, &replay).await.len(), 0);
+        assert_eq!(show(&subject, &replay).await, cancelled);
+        subject = subject.crash(&setup).await;
     }
     assert_eq!(get(&subject, &all[3].letter.id).await.replays, 0, "a skipped item was not replayed");
-    let done = Settlement::Delivered { held: Some(row), replay: Some(all[6].ticket.clone()) };
-    settle(&subject, vec![delivered(&all[1].ticket), failed(&subject, &all[2], 422, now(&setup)), done])
-        .await;
+    let letter = match failed(&subject, &all[6], 422, now(&setup)) {
+        Settlement::DeadLetter { letter, replay, .. } => {
+            Settlement::DeadLetter { letter, held: Some(rows[1].id), replay }
+        }
+        other => other,
+    };
+    let done = Settlement::Delivered { held: Some(rows[0].id), replay: Some(all[5].ticket.clone()) };
+    settle(&subject, vec![done, letter]).await;
     let after = show(&subject, &replay).await;
-    assert_eq!(numbers_of(&after), (ReplayState::Cancelled, 8, 3, 1, 4));
+    assert_eq!(numbers_of(&after), (ReplayState::Cancelled, 8, 2, 2, 4));
     assert_eq!(after.finished_at, cancelled.finished_at);
-    assert_eq!(count(&subject, Selection::default()).await, 5);
-    assert_eq!(count(&subject, in_state(LetterState::Replaying)).await, 0);
+    assert_eq!(count(&subject, in_state(Replaying)).await, 0);
     let next = create(&subject, Selection::default()).await;
-    assert_eq!(next.total, 5, "what was given back can be replayed");
-}
-
-/// What is in the lanes is told by place: of another partition, another flow, nothing is kept back.
-pub async fn cancelling_knows_what_was_sent_where<S: HasStore>() {
-    let setup = setup();
-    let subject = S::create(&setup).await;
-    let mut letters: Vec<_> = (0..4).map(|n| letter(n, 422, now(&setup))).collect();
-    letters[1].position.partition = 1;
-    letters.push(letter_of("audit", 2, 422, now(&setup)));
-    bury(&subject, letters).await;
-    let replay = create(&subject, Selection::default()).await;
-    let all = items(&subject, &replay).await;
-    let here = |item: &&ReplayItem| item.letter.flow == billing() && item.letter.position.partition == 0;
-    let second = all.iter().filter(here).nth(1).expect("three of them").ticket.item;
-    let cancelled = change(&subject, &replay, ReplayState::Cancelled, second + 1).await;
-    assert_eq!(cancelled.expect("it is cancelled").skipped, 3);
-    for item in &all {
-        let sent = here(&item) && item.ticket.item <= second;
-        let expected = if sent { LetterState::Replaying } else { LetterState::Open };
-        assert_eq!(get(&subject, &item.letter.id).await.state, expected, "{:?}", item.ticket);
-    }
+    assert_eq!(next.total, 6, "what was given back can be replayed");
 }
 
 /// An item that was given back while somebody was sending it counts as delivered when it is: once, and its letter too if
@@ -192,7 +171,7 @@ pub async fn a_skipped_item_that_is_delivered_counts<S: HasStore>() {
     let setup = setup();
     let mut subject = S::create(&setup).await;
     let (replay, all) = replay_of_letters(&subject, &setup, 5).await;
-    change(&subject, &replay, ReplayState::Cancelled, 0).await.expect("it is cancelled");
+    change(&subject, &replay, ReplayState::Cancelled).await.expect("it is cancelled");
     let ids = |n: usize| Selection { ids: vec![all[n].letter.id.clone()], ..Selection::default() };
     subject.dead_letters().discard(&ids(1), &act()).await.expect("it is discarded");
     let next = create(&subject, ids(2)).await;
@@ -217,6 +196,36 @@ pub async fn a_skipped_item_that_is_delivered_counts<S: HasStore>() {
         assert_eq!(numbers_of(&show(&subject, &next).await), (ReplayState::Running, 1, 0, 0, 0));
         subject = subject.crash(&setup).await;
     }
+}
+
+/// A test is told from other replays, and what it came to is there for whoever asks, before and after its item is settled.
+pub async fn what_a_test_came_to_is_kept<S: HasStore>() {
+    let setup = setup();
+    let mut subject = S::create(&setup).await;
+    bury(&subject, [letter(0, 422, now(&setup)), letter(1, 422, now(&setup))]).await;
+    let new = |n: u64, test| NewReplay {
+        test,
+        ..replay_of(Selection { events: vec![format!("e{n}")], ..Selection::default() })
+    };
+    let other = subject.replays().create(new(1, false)).await.expect("it is made");
+    let test = subject.replays().create(new(0, true)).await.expect("it is made");
+    assert_eq!((test.test, test.tried.clone(), other.test), (true, None, false));
+    let unfinished = subject.replays().unfinished().await.expect("the store reads");
+    assert_eq!(unfinished.iter().map(|replay| replay.test).collect::<Vec<_>>(), [false, true]);
+    let first = &items(&subject, &test).await[0];
+    let tried = |outcome, n| Tried { outcome, attempt: attempt(n, now(&setup)) };
+    for said in [tried(Outcome::Failed, 1), tried(Outcome::Delivered, 2)] {
+        subject.replays().tried(&test.id, &said).await.expect("it is kept");
+        subject = subject.crash(&setup).await;
+        assert_eq!(show(&subject, &test).await, Replay { tried: Some(said), ..test.clone() });
+    }
+    settle(&subject, vec![delivered(&first.ticket)]).await;
+    let said = tried(Outcome::Delivered, 3);
+    subject.replays().tried(&test.id, &said).await.expect("it is kept");
+    let ended = show(&subject, &test).await;
+    assert_eq!((numbers_of(&ended), ended.tried), ((ReplayState::Succeeded, 1, 1, 0, 0), Some(said.clone())));
+    subject.replays().tried("r404", &said).await.expect("nothing is kept");
+    assert_eq!(show(&subject, &other).await, other);
 }
 
 /// Two workers that ask for all that they may send keep the rate together; without one each is given what it wants.
@@ -255,34 +264,6 @@ pub async fn a_rate_is_shared_by_all_workers<S: HasStore>() {
     let more = port.allow(&replay.id, 100).await.expect("the store answers");
     assert!(more <= 10, "{more} after the rate was lowered");
     assert_eq!(port.allow(&replay.id, 100).await.expect("the store answers"), 0, "not before a long time");
-}
-
-/// A process that dies with items of a cancelled replay in its lanes: they are open again after the start; held ones stay.
-pub async fn a_cancelled_replay_strands_nothing<S: HasStore>() {
-    let setup = setup();
-    let subject = S::create(&setup).await;
-    let (replay, all) = replay_of_letters(&subject, &setup, 4).await;
-    let row = NewHeld { replay: Some(all[0].ticket.clone()), due: Some(now(&setup)), ..held(0, "k") };
-    hold(&subject, vec![row]).await;
-    change(&subject, &replay, ReplayState::Cancelled, 3).await.expect("it is cancelled");
-    let subject = subject.crash(&setup).await;
-    assert_eq!(unfinished(&subject).await, [""; 0]);
-    let states: Vec<_> = {
-        let mut states = Vec::new();
-        for item in &all {
-            states.push(get(&subject, &item.letter.id).await.state);
-        }
-        states
-    };
-    use LetterState::{Open, Replaying};
-    assert_eq!(
-        states,
-        [Replaying, Open, Open, Open],
-        "the held one is retried, the others wait for a person"
-    );
-    assert_eq!(numbers_of(&show(&subject, &replay).await), (ReplayState::Cancelled, 4, 0, 0, 3));
-    settle(&subject, vec![delivered(&all[0].ticket)]).await;
-    assert_eq!(get(&subject, &all[0].letter.id).await.state, LetterState::Replayed);
 }
 
 /// A crash in the middle: what is settled stays settled, what is not is given again, in order, until the end.

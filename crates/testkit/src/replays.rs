@@ -121,6 +121,8 @@ pub async fn a_replay_says_what_was_asked_for<S: HasStore>() {
         skipped: 0,
         created_at: now(&setup),
         finished_at: None,
+        test: false,
+        tried: None,
     };
     assert_eq!(made, expected);
     assert!(made.id.len() == 27 && made.id.starts_with('r'), "{}", made.id);

@@ -245,7 +245,7 @@ pub(crate) fn act() -> Act {
 
 /// A replay of what a selection has.
 pub(crate) fn replay_of(selection: Selection) -> NewReplay {
-    NewReplay { selection, rate: Some(2000.0), act: act() }
+    NewReplay { selection, rate: Some(2000.0), test: false, act: act() }
 }
 
 /// The letters of one group.

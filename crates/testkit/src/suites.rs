@@ -153,11 +153,10 @@ suite! { $
         a_replay_is_paused_and_resumed
         a_wish_that_makes_no_sense_is_refused
         the_rate_can_be_changed
-        cancelling_gives_back_what_was_not_sent
-        cancelling_knows_what_was_sent_where
+        cancelling_gives_back_what_is_neither_settled_nor_held
         a_skipped_item_that_is_delivered_counts
+        what_a_test_came_to_is_kept
         a_rate_is_shared_by_all_workers
-        a_cancelled_replay_strands_nothing
         a_replay_survives_a_crash_in_the_middle
         items_settled_at_once_count_once
         replays_are_listed_newest_first

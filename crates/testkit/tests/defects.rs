@@ -152,8 +152,9 @@ caught! {
     an_item_settled_twice_at_once: ItemSettledTwice by replay_jobs::items_settled_at_once_count_once;
     a_replay_that_grows: ReplayNotFrozen by replays::a_replay_freezes_its_set;
     a_held_item_given_again: HeldItemGiven by replays::a_held_item_is_not_given_again;
-    items_stranded_by_a_crash: CancelStrands by replay_jobs::a_cancelled_replay_strands_nothing;
-    items_in_lanes_given_back: CancelTakesLanes by replay_jobs::cancelling_gives_back_what_was_not_sent;
+    a_test_forgotten: TriedForgotten by replay_jobs::what_a_test_came_to_is_kept;
+    items_stranded: CancelStrands by replay_jobs::cancelling_gives_back_what_is_neither_settled_nor_held;
+    held_items_given_back: CancelTakesHeld by replay_jobs::cancelling_gives_back_what_is_neither_settled_nor_held;
     pages_by_number: PageByNumber by dead_letters::pages_stay_whole_while_letters_come_and_go;
     ids_forgotten_by_a_restart: DedupeForgets by outbox::a_duplicate_is_dropped_and_named;
     ids_forgotten_within_the_window: DedupeForgets by outbox::a_duplicate_is_known_to_the_end_of_the_window;

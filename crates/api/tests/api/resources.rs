@@ -290,7 +290,8 @@ async fn a_replay_is_made_shown_and_changed() {
     // One that another worker feeds.
     let selection = Selection { groups: vec![GroupId::from("g2".to_owned())], ..Selection::default() };
     let act = Act { actor: "ana".to_owned(), reason: "mended".to_owned() };
-    let running = server.store.memory.create(NewReplay { selection, rate: Some(1.0), act }).await.unwrap();
+    let running =
+        server.store.memory.create(NewReplay { selection, rate: Some(1.0), test: false, act }).await.unwrap();
     let path = format!("/v1/replays/{}", running.id);
     let change = async |body: Value| server.send(Method::PATCH, &path, &body).await;
     assert_eq!(change(json!({ "state": "paused", "reason": "wait" })).await.json()["state"], "paused");

@@ -76,7 +76,7 @@ async fn items_of_a_replay_come_in_pages_of_a_mebibyte() {
         store.settle(None, vec![dead]).await.expect("it is kept");
     }
     let act = Act { actor: "ada".to_owned(), reason: "again".to_owned() };
-    let replay = NewReplay { selection: Selection::default(), rate: None, act };
+    let replay = NewReplay { selection: Selection::default(), rate: None, test: false, act };
     let replay = store.create(replay).await.expect("a replay");
     let (flow, partition) = store.places(&replay.id).await.expect("a place").remove(0);
     let (mut pages, mut from) = (Vec::new(), 0);

@@ -30,22 +30,7 @@ fn came(rig: &Rig, times: u32) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_that_is_cancelled_in_the_lanes_delivers_those_and_gives_back_none_of_them() {
-    let rig = Rig::new(Options::default()).await;
-    rig.dead(50).await;
-    rig.set_connection(ConnectionState::Paused).await;
-    let replay = rig.replay_all(None).await;
-    rig.wait(60 * SECOND).await;
-    change(&rig, &replay.id, ReplayState::Cancelled).await;
-    assert_eq!((rig.replay(&replay.id).await.skipped, rig.letters(LetterState::Open).await), (0, 0));
-    rig.set_connection(ConnectionState::Ok).await;
-    rig.until("all arrived", async || rig.letters(LetterState::Replayed).await == 50).await;
-    rig.wait(60 * SECOND).await;
-    assert_eq!(came(&rig, 2), 50, "once dead, once delivered");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_replay_that_is_cancelled_with_full_lanes_gives_back_the_rest_and_doubles_nothing() {
+async fn a_replay_that_is_cancelled_in_the_lanes_sends_none_of_them_and_gives_all_back() {
     let rig = Rig::new(Options::default()).await;
     rig.dead(MANY).await;
     rig.set_connection(ConnectionState::Paused).await;
@@ -53,14 +38,41 @@ async fn a_replay_that_is_cancelled_with_full_lanes_gives_back_the_rest_and_doub
     rig.wait(60 * SECOND).await;
     change(&rig, &replay.id, ReplayState::Cancelled).await;
     let skipped = rig.replay(&replay.id).await.skipped;
-    assert!(skipped > 0 && skipped < MANY as u64, "{skipped}");
-    assert_eq!(rig.letters(LetterState::Open).await, skipped);
+    assert_eq!((skipped, rig.letters(LetterState::Open).await), (MANY as u64, MANY as u64));
     rig.set_connection(ConnectionState::Ok).await;
-    rig.until("the others arrived", async || rig.letters(LetterState::Replaying).await == 0).await;
-    assert_eq!(rig.letters(LetterState::Open).await, skipped);
-    let rest = rig.replay_all(None).await;
-    rig.until("the rest arrived", async || is_over(&rig, &rest.id).await).await;
+    rig.wait(600 * SECOND).await;
+    assert_eq!((came(&rig, 1), rig.letters(LetterState::Open).await), (MANY, MANY as u64), "none is sent");
+    let again = rig.replay_all(None).await;
+    rig.until("all arrived", async || is_over(&rig, &again.id).await).await;
     assert_eq!(came(&rig, 2), MANY, "nothing came twice by replays");
+    let sent = rig.remote.calls().into_iter().skip(MANY).map(|call| call.event);
+    assert_eq!(sent.collect::<Vec<_>>(), (0..MANY).map(|n| format!("e{n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_out_when_its_replay_is_cancelled_counts_and_is_not_made_again() {
+    for class in [None, Some(Class::Transient), Some(Class::Throttled)] {
+        let rig = Rig::new(Options { partitions: 4, ..Options::default() }).await;
+        rig.dead_of(50, &["a", "b", "c", "d", "e", "f", "g", "h", "i"]).await;
+        rig.remote.answers(move |_| (5 * SECOND, class.map_or(Ok(()), |class| fault(class).1)));
+        let replay = rig.replay_all(None).await;
+        rig.until_called(58).await;
+        change(&rig, &replay.id, ReplayState::Cancelled).await;
+        assert_eq!(rig.replay(&replay.id).await.skipped, 50, "also those of which it is not known yet");
+        rig.remote.answers(|_| ok());
+        rig.wait(3600 * SECOND).await;
+        assert_eq!(rig.remote.calls().len(), 58, "{class:?}: nothing is sent any more");
+        let delivered = if class.is_none() { 8 } else { 0 };
+        let over = rig.replay(&replay.id).await;
+        assert_eq!(
+            (over.state, over.delivered, over.skipped),
+            (ReplayState::Cancelled, delivered, 50 - delivered)
+        );
+        assert_eq!(rig.letters(LetterState::Replayed).await, delivered, "{class:?}");
+        assert_eq!(rig.letters(LetterState::Open).await, 50 - delivered);
+        let tried = rig.open_letters().await.iter().filter(|letter| letter.attempts == 2).count();
+        assert_eq!(tried, if class.is_none() { 0 } else { 8 }, "{class:?}: the tries are remembered");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +156,7 @@ async fn subscriptions_that_break_all_the_time_lose_nothing_of_a_replay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_replay_that_loses_its_dispatcher_still_delivers_what_was_handed_over() {
+async fn a_cancelled_replay_that_loses_its_dispatcher_hands_nothing_over_again() {
     let rig = Rig::new(Options::default()).await;
     rig.dead(50).await;
     rig.set_connection(ConnectionState::Paused).await;
@@ -153,15 +165,15 @@ async fn a_cancelled_replay_that_loses_its_dispatcher_still_delivers_what_was_ha
     change(&rig, &replay.id, ReplayState::Cancelled).await;
     rig.broker.break_now();
     rig.set_connection(ConnectionState::Ok).await;
-    rig.until("all arrived", async || rig.letters(LetterState::Replayed).await == 50).await;
-    assert_eq!((came(&rig, 2), rig.letters(LetterState::Replaying).await), (50, 0));
+    rig.wait(600 * SECOND).await;
+    assert_eq!((came(&rig, 1), rig.letters(LetterState::Open).await), (50, 50));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_hangs_up_leaves_no_replay_that_nobody_sends() {
     let rig = Rig::new(Options::default()).await;
     rig.dead(5).await;
-    let new = NewReplay { selection: Selection::default(), rate: None, act: act() };
+    let new = NewReplay { selection: Selection::default(), rate: None, test: false, act: act() };
     timeout(Duration::from_millis(30), rig.hub.replay(new)).await.expect_err("the store takes longer");
     rig.until("all arrived", async || rig.letters(LetterState::Replayed).await == 5).await;
 }

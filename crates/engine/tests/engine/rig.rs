@@ -15,8 +15,8 @@ use crossdock_core::{
     Act, Action, Broker, BrokerError, CircuitPolicy, Class, Clock, Connection, ConnectionName,
     ConnectionState, Connections, DeadLetters, Event, Fault, FlowName, Group, GroupLag, Item, Jitter,
     LetterState, LetterSummary, NewReplay, Output, Owner, PageRequest, Partition, PublishError, Published,
-    Replay, ReplayItem, ReplayState, Replays, RetryPolicy, Schedule, Selection, Sent, Settled, Settlement,
-    Settlements, Signal, StoreError, StoredConnection, Subscription, Topic, Wait,
+    Replay, ReplayItem, ReplayState, Replays, RetryPolicy, Schedule, Selection, Settled, Settlement,
+    Settlements, Signal, StoreError, StoredConnection, Subscription, Topic, Tried, Wait,
 };
 use crossdock_engine::{ConnectionPlan, FlowPlan, Hub, Order, Plan, Roles, Stores};
 use crossdock_expr::Program;
@@ -316,15 +316,13 @@ impl Replays for Slow {
         self.memory.allow(id, want).await
     }
 
-    async fn change(
-        &self,
-        id: &str,
-        state: ReplayState,
-        sent: &[Sent],
-        act: &Act,
-    ) -> Result<Replay, StoreError> {
+    async fn change(&self, id: &str, state: ReplayState, act: &Act) -> Result<Replay, StoreError> {
         self.write().await?;
-        self.memory.change(id, state, sent, act).await
+        self.memory.change(id, state, act).await
+    }
+
+    async fn tried(&self, id: &str, tried: &Tried) -> Result<(), StoreError> {
+        self.memory.tried(id, tried).await
     }
 
     async fn set_rate(&self, id: &str, rate: Option<f64>, act: &Act) -> Result<Replay, StoreError> {
@@ -554,7 +552,7 @@ impl Rig {
 
     /// Sends every open dead letter again.
     pub async fn replay_all(&self, rate: Option<f64>) -> Replay {
-        let new = NewReplay { selection: Selection::default(), rate, act: act() };
+        let new = NewReplay { selection: Selection::default(), rate, test: false, act: act() };
         self.hub.replay(new).await.expect("there are open letters")
     }
 

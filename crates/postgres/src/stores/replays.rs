@@ -8,7 +8,7 @@ mod rate;
 use async_trait::async_trait;
 use crossdock_core::{
     Act, FlowName, NewReplay, Page, PageRequest, Partition, Replay, ReplayId, ReplayItem, ReplayState,
-    Replays, Sent, StoreError, time_ordered_id,
+    Replays, StoreError, Tried, time_ordered_id,
 };
 use sqlx::{AssertSqlSafe, PgConnection, Postgres as Sql, QueryBuilder, postgres::PgRow};
 
@@ -19,7 +19,7 @@ use super::{cursor, rows::Columns, transaction::Length};
 pub(super) use items::drop_items;
 
 const COLUMNS: &str = "number, id, state, selection, rate, actor, reason, total, delivered, failed, skipped, created_at, \
-                       finished_at";
+                       finished_at, test, tried";
 
 #[async_trait]
 impl Replays for Postgres {
@@ -54,7 +54,6 @@ impl Replays for Postgres {
     }
 
     async fn unfinished(&self) -> Result<Vec<Replay>, StoreError> {
-        change::give_back(self).await?;
         // By `replays_unfinished`.
         let sql = format!(
             "SELECT {COLUMNS} FROM crossdock.replays WHERE state IN ('running', 'paused') ORDER BY number"
@@ -85,22 +84,28 @@ impl Replays for Postgres {
         rate::allow(self, id, want).await
     }
 
-    async fn change(
-        &self,
-        id: &str,
-        state: ReplayState,
-        sent: &[Sent],
-        act: &Act,
-    ) -> Result<Replay, StoreError> {
+    async fn change(&self, id: &str, state: ReplayState, act: &Act) -> Result<Replay, StoreError> {
         if matches!(state, ReplayState::Succeeded | ReplayState::Failed) {
             let text = format!("a replay becomes `{}` by itself", state.as_str());
             return Err(StoreError::Conflict(text));
         }
-        let sent = change::InLanes::read(self, sent).await?;
         let (id, act, now) = (id.to_owned(), act.clone(), self.now());
         self.transact((Purpose::Admin, Length::Long), "changing a replay", move |connection| {
-            let (id, act, sent) = (id.clone(), act.clone(), sent.clone());
-            Box::pin(async move { change::change(connection, &id, state, &sent, (&act, now)).await })
+            let (id, act) = (id.clone(), act.clone());
+            Box::pin(async move { change::change(connection, &id, state, (&act, now)).await })
+        })
+        .await
+    }
+
+    async fn tried(&self, id: &str, tried: &Tried) -> Result<(), StoreError> {
+        let (id, tried) = (id.to_owned(), serde_json::to_vec(tried).expect("text and numbers are JSON"));
+        self.call(Purpose::Delivery, "keeping what a test came to", move |connection| {
+            Box::pin(async move {
+                // By the unique index of the ids.
+                let query = sqlx::query("UPDATE crossdock.replays SET tried = $1 WHERE id = $2");
+                query.bind(tried).bind(id.as_bytes()).execute(connection).await?;
+                Ok(())
+            })
         })
         .await
     }
@@ -130,6 +135,11 @@ fn read(row: &PgRow) -> Result<Replay, StoreError> {
         skipped: row.number(10)?,
         created_at: row.moment(11)?,
         finished_at: row.moment_or_none(12)?,
+        test: row.at(13)?,
+        tried: match row.at::<Option<&[u8]>, _>(14)? {
+            Some(tried) => Some(serde_json::from_slice(tried).map_err(|_| damaged("result"))?),
+            None => None,
+        },
         id,
     })
 }

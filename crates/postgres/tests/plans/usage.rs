@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crossdock_core::{
-    Act, Checkpoints, Class, ConnectionName, ConnectionState, Connections, DeadLetter, DeadLetters, Event,
-    EventLog, Fault, Fingerprint, FlowName, HeldEvents, Leases, LetterState, NewHeld, NewReplay, PageRequest,
-    Partition, Position, ReplayState, ReplayTicket, Replays, Selection, Sent, Settled, Settlement,
-    Settlements, StoredConnection, Topic,
+    Act, Attempt, Checkpoints, Class, ConnectionName, ConnectionState, Connections, DeadLetter, DeadLetters,
+    Event, EventLog, Fault, Fingerprint, FlowName, HeldEvents, Leases, LetterState, NewHeld, NewReplay,
+    Outcome, PageRequest, Partition, Position, ReplayState, ReplayTicket, Replays, Selection, Settled,
+    Settlement, Settlements, StoredConnection, Topic, Tried,
 };
 use crossdock_postgres::Postgres;
 use jiff::Timestamp;
@@ -173,8 +173,10 @@ async fn use_letters(store: &Postgres, base: u64) {
 
 async fn use_replays(store: &Postgres, base: u64) {
     let selection = Selection { ids: (1..9).map(|n| letter(base + n).id).collect(), ..Selection::default() };
-    let replay =
-        store.create(NewReplay { selection, rate: Some(100.0), act: act() }).await.expect("a replay");
+    let replay = store
+        .create(NewReplay { selection, rate: Some(100.0), test: false, act: act() })
+        .await
+        .expect("a replay");
     assert_eq!(store.places(&replay.id).await.expect("places"), [(flow(), orders())]);
     let items = store.items(&replay.id, &flow(), &orders(), 0, 100).await.expect("items");
     store.allow(&replay.id, 3).await.expect("an answer");
@@ -185,11 +187,13 @@ async fn use_replays(store: &Postgres, base: u64) {
     let delivered = Settlement::Delivered { held: None, replay: Some(ticket(0)) };
     store.settle(None, vec![Settlement::Hold(vec![waits]), failed, delivered]).await.expect("settled");
     store.set_rate(&replay.id, Some(1.0), &act()).await.expect("a rate");
-    let sent = [Sent { flow: flow(), partition: orders(), below: 5 }];
-    Replays::change(store, &replay.id, ReplayState::Cancelled, &sent, &act()).await.expect("cancelled");
+    Replays::change(store, &replay.id, ReplayState::Cancelled, &act()).await.expect("cancelled");
     let late = Settlement::Delivered { held: None, replay: Some(ticket(6)) };
     store.settle(None, vec![late]).await.expect("settled");
     store.unfinished().await.expect("replays");
+    let fault = Fault::new(Class::Rejected, "no");
+    let attempt = Attempt::failed(1, Timestamp::now(), 0, None, &fault);
+    store.tried(&replay.id, &Tried { outcome: Outcome::Failed, attempt }).await.expect("kept");
     Replays::list(store, PageRequest::first(10)).await.expect("replays");
     Replays::get(store, &replay.id).await.expect("a replay");
 }

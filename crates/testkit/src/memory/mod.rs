@@ -81,10 +81,12 @@ pub enum Defect {
     EpochKept,
     /// Whoever lets a lease go lets it go for its holder.
     ReleasesForOthers,
-    /// A cancelled replay keeps what it had in the lanes when the process died.
+    /// What a test came to is not kept.
+    TriedForgotten,
+    /// A cancelled replay keeps what was not sent.
     CancelStrands,
-    /// Cancelling gives back what is in the lanes too.
-    CancelTakesLanes,
+    /// Cancelling gives back what is held too.
+    CancelTakesHeld,
     /// Pages of dead letters count from the beginning.
     PageByNumber,
     /// Ids of events are forgotten over a restart.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use crossdock_core::{
     Act, DeadLetter, DeadLetterId, FlowName, ItemState, LetterState, NewReplay, Page, PageRequest, Partition,
-    Replay, ReplayId, ReplayItem, ReplayState, ReplayTicket, Replays, Sent, StoreError, span,
+    Replay, ReplayItem, ReplayState, ReplayTicket, Replays, StoreError, Tried, span,
 };
 use jiff::Timestamp;
 
@@ -82,15 +82,13 @@ impl Memory {
     }
 
     /// Gives back pending items of a replay that are not held: open letters, skipped.
-    fn give_back(&self, state: &mut State, id: &str, sent: &[Sent]) {
-        let held = held_items(state, id);
+    fn give_back(&self, state: &mut State, id: &str) {
+        let held = if self.has(Defect::CancelTakesHeld) { BTreeSet::new() } else { held_items(state, id) };
         let State { jobs, letters, .. } = state;
         let Some(job) = jobs.get_mut(id) else { return };
         for (number, (letter, item)) in (0..).zip(&mut job.items) {
             let Some(letter) = letters.get_mut(letter) else { continue };
-            let is_sent =
-                sent.iter().any(|sent| number < sent.below && is_at(letter, &sent.flow, &sent.partition));
-            if *item == ItemState::Pending && !is_sent && !held.contains(&number) {
+            if *item == ItemState::Pending && !held.contains(&number) {
                 *item = ItemState::Skipped;
                 job.replay.skipped += 1;
                 letter.state = LetterState::Open;
@@ -158,6 +156,8 @@ impl Replays for Memory {
             skipped: 0,
             created_at: self.0.clock.now(),
             finished_at: None,
+            test: new.test,
+            tried: None,
         };
         state.audit.push((new.act, "replay", replay.total));
         let bucket = Bucket { tokens: 1.0, filled_at: replay.created_at };
@@ -175,19 +175,9 @@ impl Replays for Memory {
     }
 
     async fn unfinished(&self) -> Result<Vec<Replay>, StoreError> {
-        let mut state = self.lock();
-        let cancelled = state.jobs.values().filter(|job| job.replay.state == ReplayState::Cancelled);
-        let cancelled: Vec<ReplayId> = cancelled.map(|job| job.replay.id.clone()).collect();
-        if !self.has(Defect::CancelStrands) {
-            cancelled.iter().for_each(|id| self.give_back(&mut state, id, &[]));
-        }
-        Ok(state
-            .jobs
-            .values()
-            .map(|job| &job.replay)
-            .filter(|replay| !replay.state.is_final())
-            .cloned()
-            .collect())
+        let state = self.lock();
+        let replays = state.jobs.values().map(|job| &job.replay);
+        Ok(replays.filter(|replay| !replay.state.is_final()).cloned().collect())
     }
 
     async fn places(&self, id: &str) -> Result<Vec<(FlowName, Partition)>, StoreError> {
@@ -235,13 +225,7 @@ impl Replays for Memory {
         }
     }
 
-    async fn change(
-        &self,
-        id: &str,
-        to: ReplayState,
-        sent: &[Sent],
-        act: &Act,
-    ) -> Result<Replay, StoreError> {
+    async fn change(&self, id: &str, to: ReplayState, act: &Act) -> Result<Replay, StoreError> {
         let mut state = self.lock();
         let now = self.0.clock.now();
         let replay = not_over(&mut state, id)?;
@@ -251,11 +235,20 @@ impl Replays for Memory {
         replay.state = to;
         if to == ReplayState::Cancelled {
             replay.finished_at = Some(now);
-            let sent = if self.has(Defect::CancelTakesLanes) { &[] } else { sent };
-            self.give_back(&mut state, id, sent);
+            if !self.has(Defect::CancelStrands) {
+                self.give_back(&mut state, id);
+            }
         }
         state.audit.push((act.clone(), "replay", 1));
         Ok(state.jobs[id].replay.clone())
+    }
+
+    async fn tried(&self, id: &str, tried: &Tried) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if let Some(job) = state.jobs.get_mut(id).filter(|_| !self.has(Defect::TriedForgotten)) {
+            job.replay.tried = Some(tried.clone());
+        }
+        Ok(())
     }
 
     async fn set_rate(&self, id: &str, rate: Option<f64>, act: &Act) -> Result<Replay, StoreError> {

@@ -51,7 +51,7 @@ pub(super) enum Op {
     Create(Selection, Option<f64>),
     Items(usize),
     Replays(usize),
-    Change(usize, ReplayState, bool),
+    Change(usize, ReplayState),
     Rate(usize, Option<f64>),
     Reopen,
     Crash,
@@ -121,7 +121,7 @@ impl Op {
                     [ReplayState::Running, ReplayState::Paused, ReplayState::Cancelled, ReplayState::Failed];
                 // A wish that is wrong in two ways may be refused for either: no replay, or nothing to wish for.
                 let there = if replay < model.replays.len() { 4 } else { 3 };
-                Self::Change(replay, states[random.random_range(0..there)], random.random_bool(0.5))
+                Self::Change(replay, states[random.random_range(0..there)])
             }
             94..95 => Self::Rate(replay, random.random_bool(0.5).then_some(0.25)),
             95..98 => Self::Reopen,

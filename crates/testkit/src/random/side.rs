@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use crossdock_core::{
-    HeldEvent, HeldId, NewHeld, NewReplay, Page, PageRequest, Replay, ReplayItem, ReplayState, ReplayTicket,
-    Sent, Settled, Settlement, StoreError,
+    HeldEvent, HeldId, NewHeld, NewReplay, Page, PageRequest, Replay, ReplayItem, ReplayTicket, Settled,
+    Settlement, StoreError,
 };
 
 use crate::{
     HasStore, Setup,
-    replays::{items_of, places},
+    replays::items_of,
     sample::{act, attempt, died_again, head},
 };
 
@@ -59,7 +59,7 @@ impl<S: HasStore> Side<S> {
             }
             Op::Reopen | Op::Crash => self.restart(matches!(op, Op::Crash), setup).await,
             Op::Create(selection, rate) => {
-                let new = NewReplay { selection: selection.clone(), rate: *rate, act: act() };
+                let new = NewReplay { selection: selection.clone(), rate: *rate, test: false, act: act() };
                 let made = self.subject().replays().create(new).await;
                 if let Ok(replay) = &made {
                     self.learn(replay).await;
@@ -202,18 +202,7 @@ impl<S: HasStore> Side<S> {
                 format!("{letters:?} {}", said(port.get(&id(replay)).await))
             }
             Op::Replays(limit) => pages(async |page| port.list(page).await, *limit).await,
-            Op::Change(replay, state, all) => {
-                // Nothing is in lanes here, so a replay is cancelled from its beginning, or with everything sent.
-                let sent = if *all && *state == ReplayState::Cancelled {
-                    Vec::new()
-                } else {
-                    let places = places(self.subject(), &id(replay)).await.into_iter();
-                    places
-                        .map(|(flow, partition)| Sent { flow, partition, below: u64::from(u32::MAX) })
-                        .collect()
-                };
-                said(port.change(&id(replay), *state, &sent, &act()).await)
-            }
+            Op::Change(replay, state) => said(port.change(&id(replay), *state, &act()).await),
             Op::Rate(replay, rate) => said(port.set_rate(&id(replay), *rate, &act()).await),
             other => unreachable!("{other:?} is about no replay"),
         }

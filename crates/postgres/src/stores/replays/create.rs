@@ -23,8 +23,8 @@ pub(super) async fn create(
         return Err(nothing_open().into());
     }
     let number: i64 = sqlx::query_scalar(
-        "INSERT INTO crossdock.replays (id, state, selection, rate, actor, reason, total, created_at)
-         VALUES ($1, 'running', $2, $3, $4, $5, 0, $6) RETURNING number",
+        "INSERT INTO crossdock.replays (id, state, selection, rate, actor, reason, total, created_at, test)
+         VALUES ($1, 'running', $2, $3, $4, $5, 0, $6, $7) RETURNING number",
     )
     .bind(id.as_bytes())
     .bind(selection::json(&new.selection).as_bytes())
@@ -32,6 +32,7 @@ pub(super) async fn create(
     .bind(new.act.actor.as_bytes())
     .bind(new.act.reason.as_bytes())
     .bind(at(now))
+    .bind(new.test)
     .fetch_one(&mut *connection)
     .await?;
     let total = freeze(connection, new, number).await?;
