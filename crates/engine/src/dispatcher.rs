@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// New deliveries of the partition.
     Batch(Vec<Delivery>),
     /// The next item of a replay.
-    Replay(Resend),
+    Replay(Box<Resend>),
 }
 
 /// How others reach a dispatcher.
@@ -192,7 +192,7 @@ impl Dispatcher {
     fn command(&mut self, command: Command) {
         match command {
             Command::Batch(deliveries) => self.handed.extend(deliveries),
-            Command::Replay(resend) => self.admit_replay(resend),
+            Command::Replay(resend) => self.admit_replay(*resend),
         }
         if self.inbox.blocked.swap(false, Ordering::AcqRel) {
             // The router is gone only when the hub stops.

@@ -129,7 +129,7 @@ impl Feeder {
                 let Ok(slot) = found.handle.inbox.reserve().await else { return };
                 let send = || {
                     let test = job.is_test.then(|| self.kept(&job.id));
-                    slot.send(Command::Replay(Resend { item, over: job.over().clone(), test }));
+                    slot.send(Command::Replay(Box::new(Resend { item, over: job.over().clone(), test })));
                 };
                 if !job.hand(place, found.number, number, send) {
                     return;

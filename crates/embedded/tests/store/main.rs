@@ -7,6 +7,7 @@ mod closing;
 mod commits;
 mod damage;
 mod folder;
+mod migrations;
 mod pages;
 mod retention;
 mod room;
