@@ -45,14 +45,14 @@ fn is_signed(entry: &Entry) -> bool {
     standard_signature(TRACKER_SECRET, id, time, body.as_bytes()).as_ref() == Ok(signature)
 }
 
-async fn publish(url: &str, event: &serde_json::Value) -> String {
+async fn publish(url: &str, event: &Value) -> String {
     let request = reqwest::Client::new()
         .post(format!("{url}/v1/topics/orders/events"))
         .header("content-type", "application/cloudevents-batch+json")
         .body(json!([event]).to_string());
     let answer = request.send().await.expect("the worker answers");
     assert_eq!(answer.status(), 202);
-    let answer: serde_json::Value = answer.json().await.expect("JSON");
+    let answer: Value = answer.json().await.expect("JSON");
     answer["items"][0]["status"].as_str().expect("a status").to_owned()
 }
 
