@@ -7,7 +7,7 @@ use crossdock_tests::Hub;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cluster::{Broker, Cluster, PATIENCE};
+use crate::cluster::{Broker, Cluster, PATIENCE, set_tracker};
 
 const KEYS: u64 = 24;
 
@@ -42,14 +42,19 @@ async fn a_replay_is_everybodys(broker: Broker) {
     let letters = workers[1].get("/v1/dead-letters?limit=100").await.expect("every worker lists them");
     let letters = letters["items"].as_array().expect("a list").clone();
     assert_eq!(letters.len() as u64, KEYS);
-    // Both workers try the same partitions, so that one of them tries those of the other.
+    // Both workers try the same partitions, so that one of them tries those of the other: also while the connection is paused.
+    set_tracker(&workers[0], "paused").await;
+    let is_paused = |status: &Value| status["state"] == "paused";
+    workers[1].wait_until("/v1/connections/tracker", is_paused).await.expect("both know");
     for (worker, letters) in workers.iter().zip([&letters[..4], &letters[4..8]]) {
         for letter in letters {
             let test = json!({ "dead_letter": letter["id"], "reason": "is it mended?" });
             let result = worker.post("/v1/replay-tests", &test).await.expect("the test is made");
-            assert_eq!(result["outcome"], "delivered", "{result}");
+            let told = (&result["outcome"], &result["attempt"]["status"]);
+            assert_eq!(told, (&json!("delivered"), &json!(200)), "{result}");
         }
     }
+    set_tracker(&workers[1], "ok").await;
     let (began, rate) = (Instant::now(), 8);
     let replay = replay(&workers[0], rate).await;
     let succeeded = |replay: &Value| replay["state"] == "succeeded";
