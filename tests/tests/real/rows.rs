@@ -63,6 +63,8 @@ async fn what_kafka_has_lost_is_named_and_sent_again() {
     let mut worker = cluster.worker().await;
     cluster.write(KEYS, 1).await;
     cluster.sink.ledger().wait_for_accepted(KEYS, PATIENCE).await.expect("all arrive");
+    // What has arrived is noted as sent a moment later.
+    worker.wait_until("/v1/status", |status| status["relay"]["waiting"] == 0).await.expect("all are sent");
     let (code, said) = cluster.command(&["outbox", "reconcile"]).await;
     assert!(code == Some(0) && said.contains("30 events compared with the broker, 0 missing"), "{said}");
 
