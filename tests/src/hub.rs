@@ -204,10 +204,15 @@ impl Hub {
 
     /// SIGTERM.
     pub async fn terminate(&self) -> anyhow::Result<()> {
+        self.signal("TERM").await
+    }
+
+    /// Any signal by its name, such as `STOP` and `CONT`.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.child.id().context("the hub has ended")?.to_string();
         let status =
-            Command::new("kill").args(["-TERM", &pid]).status().await.context("failed to run kill")?;
-        if status.success() { Ok(()) } else { bail!("kill -TERM {pid}: {status}") }
+            Command::new("kill").args(["-s", name, &pid]).status().await.context("failed to run kill")?;
+        if status.success() { Ok(()) } else { bail!("kill -s {name} {pid}: {status}") }
     }
 
     /// Waits for the end.

@@ -117,8 +117,19 @@ pub async fn run(loaded: Loaded, roles: Roles) -> anyhow::Result<()> {
         url = format!("http://{}", running.address),
         "ready"
     );
-    stop.asked().await;
-    end(running, stop.asked()).await
+    let lost = running.ground.lost.clone();
+    let is_lost = tokio::select! {
+        () = stop.asked() => false,
+        () = lost.cancelled() => true,
+    };
+    end(running, stop.asked()).await?;
+    match is_lost {
+        true => anyhow::bail!(
+            "another worker has begun to use this store with an embedded broker while this one was silent: events would be \
+             split over two logs; what is left in this one's `data` folder goes on with the next worker that runs on it"
+        ),
+        false => Ok(()),
+    }
 }
 
 async fn end(running: Running, asked_again: impl Future<Output = ()>) -> anyhow::Result<()> {

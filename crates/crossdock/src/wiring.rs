@@ -25,6 +25,7 @@ use std::{sync::Arc, time::Duration};
 use crossdock_core::{Broker, Finding};
 use crossdock_engine::Stores;
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 pub use embedded::ground as embedded;
 pub use hindrance::{Waiting, hindrance};
@@ -38,6 +39,8 @@ pub struct Ground {
     pub broker: Arc<dyn Broker>,
     /// The stores.
     pub stores: Stores,
+    /// Cancelled when the hub must not go on, since another one has taken what it stands on.
+    pub lost: CancellationToken,
     closing: Closing,
 }
 

@@ -76,11 +76,28 @@ async fn a_second_worker_is_refused_and_the_first_goes_on() {
     second.wait_line("waiting whether it is still there").await.expect("the other one may be dead");
     let ended = second.wait_end().await.expect("it ends");
     assert!(!ended.success());
-    let said = second.log_lines().join("\n");
-    assert!(said.contains("another worker uses this store with an embedded broker"), "{said}");
+    second.wait_line("another worker uses this store with an embedded broker").await.expect("it says why");
     cluster.write(KEYS, 1).await;
     cluster.sink.ledger().wait_for_accepted(KEYS, PATIENCE).await.expect("the first one delivers");
     cluster.end(&mut worker).await;
+}
+
+/// A worker that stood still for longer than its lease finds another one in its place, and ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_silent_for_too_long_leaves_the_place_to_the_other() {
+    let cluster = Cluster::new(Broker::Embedded, "").await;
+    let mut first = cluster.worker().await;
+    let config = std::fs::read_to_string(cluster.setup.folder().join("crossdock.yaml")).expect("it is there");
+    first.signal("STOP").await.expect("it stands still");
+    let elsewhere = Setup::new(&config).expect("a folder");
+    let mut second = elsewhere.start().await.expect("it waits for the lease, then starts");
+    first.signal("CONT").await.expect("it goes on");
+    let ended = first.wait_end().await.expect("it ends");
+    assert!(!ended.success());
+    first.wait_line("another worker has begun to use this store").await.expect("it says why");
+    cluster.write(KEYS, 1).await;
+    cluster.sink.ledger().wait_for_accepted(KEYS, PATIENCE).await.expect("the second one delivers");
+    cluster.end(&mut second).await;
 }
 
 /// The folder with the broker's log is lost: that is told, held events go on in their order before anything that comes later,

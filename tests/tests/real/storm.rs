@@ -9,7 +9,6 @@ use crossdock_sim::{Answer, Rule};
 use crossdock_testkit::services::private;
 use crossdock_tests::Hub;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::process::Command;
 
 use crate::{
     application::{Application, Habits},
@@ -90,12 +89,9 @@ fn disturb(cluster: &Cluster, random: &mut StdRng) {
 
 /// SIGSTOP, and SIGCONT after a while.
 async fn pause(worker: &Hub, time: Duration) {
-    let pid = worker.pid().expect("it runs").to_string();
-    for (signal, wait) in [("-STOP", time), ("-CONT", Duration::ZERO)] {
-        let sent = Command::new("kill").args([signal, &pid]).status().await.expect("kill runs");
-        assert!(sent.success());
-        tokio::time::sleep(wait).await;
-    }
+    worker.signal("STOP").await.expect("it is told");
+    tokio::time::sleep(time).await;
+    worker.signal("CONT").await.expect("it is told");
 }
 
 #[tokio::test(flavor = "multi_thread")]

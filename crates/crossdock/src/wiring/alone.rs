@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::anyhow;
 use crossdock_core::{Leases, StoreError, WorkerId, chain};
 use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::hindrance::{Hindrance, hindrance};
 
@@ -25,8 +26,12 @@ pub struct Alone {
 
 impl Alone {
     /// Takes the right. Another worker that is alive is the end of the start; one that was killed is waited for until
-    /// its lease runs out.
-    pub async fn take(leases: Arc<dyn Leases>, worker: WorkerId) -> Result<Self, Hindrance> {
+    /// its lease runs out. Should another worker take it, since this one was silent for too long, `lost` is cancelled.
+    pub async fn take(
+        leases: Arc<dyn Leases>,
+        worker: WorkerId,
+        lost: CancellationToken,
+    ) -> Result<Self, Hindrance> {
         let (until, mut told) = (Instant::now() + TIME_TO_LIVE + RENEW_EVERY, false);
         loop {
             let taken = within(leases.take(SCOPE, &worker, &[LEASE.to_owned()], TIME_TO_LIVE)).await;
@@ -44,7 +49,7 @@ impl Alone {
             }
             tokio::time::sleep(RENEW_EVERY).await;
         }
-        let renewals = tokio::spawn(renew(leases.clone(), worker.clone()));
+        let renewals = tokio::spawn(renew(leases.clone(), worker.clone(), lost));
         Ok(Self { leases, worker, renewals })
     }
 
@@ -57,9 +62,8 @@ impl Alone {
     }
 }
 
-/// Keeps the lease. One that was lost is taken again: as long as nobody else has it, nothing has happened.
-async fn renew(leases: Arc<dyn Leases>, worker: WorkerId) {
-    let mut lost = false;
+/// Keeps the lease. One that ran out is taken again: as long as nobody else has it, nothing has happened.
+async fn renew(leases: Arc<dyn Leases>, worker: WorkerId, lost: CancellationToken) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         let held = within(leases.renew(SCOPE, &worker, TIME_TO_LIVE)).await;
@@ -71,15 +75,8 @@ async fn renew(leases: Arc<dyn Leases>, worker: WorkerId) {
             Err(error) => Err(error),
         };
         match held {
-            Ok(true) => lost = false,
-            Ok(false) if !lost => {
-                lost = true;
-                tracing::error!(
-                    "another worker has begun to use this store with an embedded broker: events are split over two logs; end \
-                     one of the two"
-                );
-            }
-            Ok(false) => {}
+            Ok(true) => {}
+            Ok(false) => return lost.cancel(),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the lease of the only worker was not renewed")
             }

@@ -6,6 +6,7 @@ use crossdock_core::{StoreError, SystemClock};
 use crossdock_embedded::{Embedded, Options};
 use crossdock_engine::Stores;
 use crossdock_postgres::Postgres;
+use tokio_util::sync::CancellationToken;
 
 use super::Ground;
 use crate::config::{Loaded, TopicPlan};
@@ -21,6 +22,7 @@ pub async fn ground(loaded: &Loaded) -> anyhow::Result<Ground> {
     Ok(Ground {
         broker: Arc::new(embedded.clone()),
         stores: stores(&embedded),
+        lost: CancellationToken::new(),
         closing: Box::new(|_| Box::pin(async move { embedded.close().await })),
     })
 }

@@ -8,6 +8,7 @@ use crossdock_engine::{Roles, Stores};
 use crossdock_postgres::{MigrateError, OpenError, Postgres, PostgresOptions};
 use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Closing, Ground,
@@ -33,13 +34,14 @@ pub async fn on_servers(
     let postgres = waiting.until("the store", async || open(loaded, worker, options).await).await?;
     waiting.until("the store", async || migrate(&postgres).await).await?;
     let stores = stores(&postgres);
-    let (broker, let_go) = broker(loaded, worker, roles, &postgres, waiting).await?;
+    let lost = CancellationToken::new();
+    let (broker, let_go) = broker(loaded, (worker, &lost), roles, &postgres, waiting).await?;
     let upkeep = upkeep::begin(postgres.clone());
     let closing = closing(Some(upkeep), move |within| async move {
         let_go(within).await;
         postgres.close().await;
     });
-    Ok(Ground { broker, stores, closing })
+    Ok(Ground { broker, stores, lost, closing })
 }
 
 /// How long what was given to a broker may take to be acknowledged at the end.
@@ -50,13 +52,13 @@ type Opened = (Arc<dyn Broker>, Closing);
 
 async fn broker(
     loaded: &Loaded,
-    worker: &WorkerId,
+    (worker, lost): (&WorkerId, &CancellationToken),
     roles: Roles,
     postgres: &Postgres,
     waiting: &Waiting,
 ) -> anyhow::Result<Opened> {
     match &loaded.broker {
-        Carrier::Embedded => beside(loaded, worker, postgres, waiting).await,
+        Carrier::Embedded => beside(loaded, (worker, lost), postgres, waiting).await,
         Carrier::Kafka(options) => {
             let kafka = kafka::open(loaded, options, Arc::new(postgres.clone()))?;
             let (client, wanted) = (kafka.clone(), kafka::Wanted::of(loaded));
@@ -112,15 +114,15 @@ fn closing<F: Future<Output = ()> + Send>(
     })
 }
 
-/// The embedded broker beside a store in Postgres: for one worker.
+/// The embedded broker beside a store in Postgres: for one worker, which is told when it is `lost` to another one.
 async fn beside(
     loaded: &Loaded,
-    worker: &WorkerId,
+    (worker, lost): (&WorkerId, &CancellationToken),
     postgres: &Postgres,
     waiting: &Waiting,
 ) -> anyhow::Result<Opened> {
     let leases = Arc::new(postgres.clone());
-    let take = async || Alone::take(leases.clone(), worker.clone()).await;
+    let take = async || Alone::take(leases.clone(), worker.clone(), lost.clone()).await;
     let alone = waiting.until("the store", take).await?;
     let told = async || {
         embedded::tell_of_a_lost_log(loaded, postgres).await.map_err(|error| hindrance(error.into()))
