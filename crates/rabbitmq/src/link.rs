@@ -233,6 +233,11 @@ impl Link {
         }
     }
 
+    /// The virtual host.
+    pub(crate) fn vhost(&self) -> &str {
+        &self.options.vhost
+    }
+
     /// Why the broker takes nothing from us, if it does not.
     pub(crate) fn blocked(&self) -> watch::Receiver<Option<String>> {
         self.blocked.subscribe()

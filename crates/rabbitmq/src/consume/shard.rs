@@ -36,6 +36,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// How long a channel that is given up may take to end.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// internal-error: a process of the broker has crashed, which ends the connection.
 const INTERNAL_ERROR: u16 = 541;
 
@@ -118,9 +120,8 @@ impl Shard {
 
     /// From a new channel to its end.
     async fn session(&mut self, stop: &CancellationToken, told: &mut bool) -> Result<(), Ended> {
-        let opened =
-            tokio::select! { opened = self.open() => opened, () = stop.cancelled() => return Ok(()) };
-        let (channel, mut consumer) = opened.map_err(|trouble| self.avoid(trouble))?;
+        let opened = self.open(stop).await.map_err(|trouble| self.avoid(trouble))?;
+        let Some((channel, mut consumer)) = opened else { return Ok(()) };
         if std::mem::take(told) {
             tracing::info!(queue = self.queue, "the queue is consumed again");
         }
@@ -145,7 +146,9 @@ impl Shard {
         }
         let (why, link) = (chain(&trouble), &self.with.link);
         self.alone.get_or_insert_with(|| link.another("consuming from one queue"));
-        Ended::Alone(format!("{why}; most likely it has no leader, as `rabbitmq-queues quorum_status` tells"))
+        Ended::Alone(format!(
+            "{why}; most likely it has no leader, as `rabbitmq-diagnostics list_unresponsive_queues` tells"
+        ))
     }
 
     /// Goes back to the connection that all share.
@@ -155,19 +158,32 @@ impl Shard {
         }
     }
 
-    async fn open(&mut self) -> Result<(Channel, Consumer), Trouble> {
-        self.find_queue().await?;
-        let channel = self.alone.as_ref().unwrap_or(&self.with.link).channel().await?;
+    /// None if it is told to stop before.
+    async fn open(&mut self, stop: &CancellationToken) -> Result<Option<(Channel, Consumer)>, Trouble> {
+        let channel =
+            tokio::select! { channel = self.channel() => channel?, () = stop.cancelled() => return Ok(None) };
         let opening = async {
             channel.basic_qos(self.with.prefetch, BasicQosOptions::default()).await?;
             self.hand.begin_session();
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
             channel.basic_consume(self.queue.as_str().into(), "".into(), options, arguments).await
         };
-        match timeout(CALL_MAX, opening).await {
-            Ok(consumer) => Ok((channel, consumer?)),
-            Err(_) => Err(Trouble::Silent),
-        }
+        let given_up = tokio::select! {
+            opened = timeout(CALL_MAX, opening) => match opened {
+                Ok(consumer) => return Ok(Some((channel, consumer?))),
+                Err(_) => Err(Trouble::Silent),
+            },
+            () = stop.cancelled() => Ok(None),
+        };
+        // What was asked for is done one day, and would leave a consumer that nobody reads, with all that waits: the client ends a
+        // channel by itself only once it has its answer. The broker does this one when it has done the other.
+        let _ = timeout(CLOSE_MAX, channel.close(200, "OK".into())).await;
+        given_up
+    }
+
+    async fn channel(&mut self) -> Result<Channel, Trouble> {
+        self.find_queue().await?;
+        self.alone.as_ref().unwrap_or(&self.with.link).channel().await
     }
 
     /// The queue was there when the group was joined. If it is not, what was in it is lost, and somebody must know.

@@ -249,7 +249,8 @@ const UNROUTED: &str = "no queue of any flow is bound to its exchange";
 
 fn refusal(queues: &[String]) -> String {
     format!(
-        "the broker refused it: {} is full or has no leader, as `rabbitmqctl list_queues name messages policy leader` tells",
+        "the broker refused it: {} is full or has no leader, as `rabbitmqctl list_queues name messages policy` and \
+         `rabbitmq-diagnostics list_unresponsive_queues` tell",
         queues.join(" or ")
     )
 }

@@ -257,7 +257,7 @@ impl Lane {
         // A connection that is lost takes its channels along, and another one has answered.
         if answers && self.channel.as_ref().is_some_and(|channel| channel.status().connected()) {
             let queues = |shard: &Partition| self.with.registry.queues(&self.with.names, shard);
-            self.silence.begins(silent, queues, self.with.limit);
+            self.silence.begins(silent, queues, self.with.link.vhost(), self.with.limit);
         }
         self.abandon_channel().await;
         self.fall("the broker confirms nothing", None, None);

@@ -17,19 +17,20 @@ impl Silence {
         &mut self,
         shards: BTreeSet<Partition>,
         queues: impl Fn(&Partition) -> Vec<String>,
+        vhost: &str,
         after: Duration,
     ) {
         let new = shards.into_iter().filter(|shard| self.0.insert(shard.clone()));
         let queues: Vec<_> = new.flat_map(|shard| queues(&shard)).collect();
-        if !queues.is_empty() {
-            tracing::error!(
-                queues = queues.join(" "),
-                after_seconds = after.as_secs(),
-                "the broker answers, and one of these queues confirms nothing: it has no leader. `rabbitmq-queues quorum_status \
-                 QUEUE` tells; start the nodes that it misses, or restart the node that has it. What waits for it stays in \
-                 the outbox, and goes on by itself"
-            );
-        }
+        let Some(first) = queues.first() else { return };
+        tracing::error!(
+            queues = queues.join(" "),
+            after_seconds = after.as_secs(),
+            elect = election(vhost, first),
+            "the broker answers, and one of these queues confirms nothing: it has no leader. `rabbitmq-diagnostics \
+             list_unresponsive_queues` tells which; start the nodes that it misses, or, where all run, have it elect one with the \
+             command here. What waits for it stays in the outbox, and goes on by itself"
+        );
     }
 
     /// A job has its answers.
@@ -46,4 +47,13 @@ impl Silence {
             }
         }
     }
+}
+
+/// What to type so that a queue elects a leader. A node that was killed soon after it made a queue has it without one when it is back, and
+/// does not elect one by itself, nor when it is started anew (seen with 3.10.8).
+fn election(vhost: &str, queue: &str) -> String {
+    format!(
+        "rabbitmqctl eval '{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)), \
+         ra:trigger_election(amqqueue:get_pid(Q)).'"
+    )
 }
