@@ -19,7 +19,7 @@ use crossdock_testkit::{
     Memory, eventually,
     services::{self, private::RabbitMq},
 };
-use house::{House, Reader, events, publish, publish_somehow};
+use house::{House, Reader, events, lines, publish, publish_somehow};
 use lapin::options::QueueDeleteOptions;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -122,6 +122,7 @@ async fn events_survive_a_worker_that_dies_twenty_five_times() {
 /// R9: tags die with their channel; finishing a delivery of a dead one harms nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_closed_cost_nothing_but_time() {
+    lines::record();
     let server = RabbitMq::start().await;
     let house = House::at(server.url());
     let wanted = house.wanted(&[("orders", 2)], &[("billing", &["orders"])]);
@@ -151,6 +152,7 @@ async fn connections_that_are_closed_cost_nothing_but_time() {
     for key in keys {
         assert_eq!(reader.firsts(key), (0..2_000).collect::<Vec<_>>(), "the order of {key}");
     }
+    assert_eq!(lines::with(&[&house.prefix, "events are missing"]), [""; 0], "nothing is said to be lost");
 }
 
 /// R10, as far as it is the adapter's: a queue that somebody deletes is made anew. What it held is for the reconciler to find.

@@ -10,7 +10,7 @@ use crossdock_testkit::{
     eventually,
     services::{self, private::RabbitMq},
 };
-use house::{House, Reader, event, events, publish, publish_somehow, topic};
+use house::{House, Reader, event, events, lines, publish, publish_somehow, topic};
 use lapin::{
     ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
@@ -73,6 +73,7 @@ async fn a_topic_that_is_deleted_is_unknown_and_others_go_on() {
 /// R2: confirms that will never come are given up, and what is published again keeps its order.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_publisher_hangs_when_the_broker_is_killed() {
+    lines::record();
     let mut server = RabbitMq::start().await;
     let house = House::at(server.url());
     let wanted = house.wanted(&[("orders", 4)], &[("billing", &["orders"])]);
@@ -109,6 +110,7 @@ async fn no_publisher_hangs_when_the_broker_is_killed() {
     for key in keys {
         assert_eq!(reader.firsts(key), (0..3_000).collect::<Vec<_>>(), "the order of {key}");
     }
+    assert_eq!(lines::with(&[&house.prefix, "events are missing"]), [""; 0], "nothing is said to be lost");
 }
 
 /// R6: queues have no limit and no dead-letter exchange, so that the broker moves nothing on its own.
