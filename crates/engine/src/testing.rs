@@ -5,7 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crossdock_core::{Act, NewReplay, Replay, ReplayId, ReplayState, Selection, StoreError, Tried};
+use crossdock_core::{
+    Act, DeadLetter, NewReplay, Replay, ReplayId, ReplayState, Selection, StoreError, Tried,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -25,18 +27,19 @@ const RESULT_MAX: Duration = Duration::from_secs(5);
 impl Replayer {
     /// Sends one dead letter now and waits for the result of that try. Must run to its end.
     pub(crate) async fn test(self: &Arc<Self>, dead_letter: &str, act: &Act) -> Result<TestResult, ActError> {
-        self.check_testable(dead_letter).await?;
-        let selection = Selection { ids: vec![dead_letter.to_owned()], ..Selection::default() };
+        let letter = self.testable(dead_letter).await?.id;
+        let selection = Selection { ids: vec![letter.clone()], ..Selection::default() };
         let replay = self.create(NewReplay { selection, rate: None, test: true, act: act.clone() }).await?;
         let tried = match timeout(TEST_MAX, self.result(&replay.id)).await {
             Ok(tried) => tried?,
             Err(_) => self.give_up(&replay.id, act).await?,
         };
         let Tried { outcome, attempt } = tried;
-        Ok(TestResult { dead_letter: dead_letter.to_owned(), outcome, attempt })
+        Ok(TestResult { dead_letter: letter, outcome, attempt })
     }
 
-    async fn check_testable(&self, dead_letter: &str) -> Result<(), ActError> {
+    /// The dead letter of an id, or the only one of an event.
+    async fn testable(&self, dead_letter: &str) -> Result<DeadLetter, ActError> {
         let not_found = || ActError::NotFound { what: "dead letter", id: dead_letter.to_owned() };
         let letter =
             within("reading a dead letter", self.feeder.stores.dead_letters.get(dead_letter)).await?;
@@ -45,7 +48,7 @@ impl Replayer {
             let text = format!("the flow `{}` is no longer in the configuration", letter.flow);
             return Err(StoreError::Conflict(text).into());
         }
-        Ok(())
+        Ok(letter)
     }
 
     /// Waits for what a test comes to. Cancellation is safe.
@@ -53,7 +56,8 @@ impl Replayer {
         let (mut wait, mut over_since) = (ASK_AGAIN, None);
         loop {
             match self.replay(id).await {
-                Ok(Replay { tried: Some(tried), .. }) => return Ok(tried),
+                // Not before its item is settled, so that whoever is answered finds the dead letter as it is now.
+                Ok(Replay { tried: Some(tried), state, .. }) if state.is_final() => return Ok(tried),
                 Ok(replay) if replay.state.is_final() => {
                     let since = *over_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > RESULT_MAX {
@@ -77,6 +81,7 @@ impl Replayer {
     /// Nobody took the test, or its call is still out: it is cancelled, so that it is not made behind the person's back.
     async fn give_up(&self, id: &ReplayId, act: &Act) -> Result<Tried, ActError> {
         match self.change(id, ReplayChange::State(ReplayState::Cancelled), act).await {
+            Ok(Replay { tried: Some(tried), .. }) => Ok(tried),
             Ok(_) => {
                 let text = format!(
                     "the test has given no result within {} s and was cancelled; the dead letter is open again. If its \
