@@ -163,10 +163,10 @@ suite! { $
     }
     connections {
         states_outlive_a_restart
-    }
-}
         a_pause_begins_and_ends_by_a_person_alone
         a_pause_stands_against_everything_that_is_found_out_at_once
+    }
+}
 
 suite! { $
     /// Every promise about leases.
