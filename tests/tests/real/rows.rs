@@ -118,6 +118,8 @@ async fn what_rabbitmq_has_lost_is_published_once_more() {
     let mut worker = cluster.worker().await;
     cluster.write(KEYS, 1).await;
     cluster.sink.ledger().wait_for_accepted(KEYS, PATIENCE).await.expect("all arrive");
+    // What has arrived is noted as sent a moment later.
+    worker.wait_until("/v1/status", |status| status["relay"]["waiting"] == 0).await.expect("all are sent");
     let reconcile = async |wanted: &[&str]| {
         let (code, said) = cluster.command(&["outbox", "reconcile"]).await;
         let told = wanted.iter().all(|text| said.contains(text)) && said.contains("were not compared");
