@@ -39,8 +39,7 @@ const LANE_WAIT_MAX: Duration = Duration::from_secs(2);
 const LANE_STAY_MAX: Duration = Duration::from_secs(5);
 /// Filters and keys are evaluated for so long at a time; then others get their turn.
 const ADMIT_SLICE: Duration = Duration::from_millis(2);
-/// Deliveries that a partition has in memory: by bytes, and by number. Enough for some hundred keys at a time; two thousand
-/// took half as much memory again at eight partitions and delivered no more.
+/// Deliveries that a partition has in memory: by bytes, and by number, which is enough for some hundred keys at a time.
 const WINDOW_BYTES: usize = 4 << 20;
 const WINDOW_COUNT: usize = 1024;
 

@@ -9,7 +9,8 @@
 //!
 //! Must not know: stores (but for [`crossdock_core::Checkpoints`], which it is given), connectors, the engine.
 //!
-//! The rows K1 to K15 of the reliability reference each have their test in `tests/`, named as a sentence.
+//! What the rows K1 to K15 of the reliability reference ask for is tested in `tests/` and beside the code, in tests that are named
+//! as sentences; but for a broker that delays its metadata (K3) and a limit of the processor (K15).
 
 mod broker;
 mod client;

@@ -22,7 +22,8 @@
 //! Must not know: stores (but for [`crossdock_core::Leases`] and [`crossdock_core::Checkpoints`], which it is given),
 //! connectors, the engine.
 //!
-//! The rows R1 to R12 of the reliability reference each have their test in `tests/`, named as a sentence.
+//! What the rows R1 to R12 of the reliability reference ask for is tested in `tests/` and beside the code, in tests that are named
+//! as sentences; but for the delivery limit of version 4 (R5).
 
 mod broker;
 mod consume;

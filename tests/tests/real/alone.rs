@@ -65,13 +65,18 @@ async fn dead_letters_outlive_a_restart_and_are_replayed() {
     assert_eq!(cluster.sink.ledger().counts().accepted, KEYS, "each once");
 }
 
+/// The same configuration in another folder.
+fn elsewhere(cluster: &Cluster) -> Setup {
+    let config = std::fs::read_to_string(cluster.setup.folder().join("crossdock.yaml")).expect("it is there");
+    Setup::new(&config).expect("a folder")
+}
+
 /// A second worker could not see the events of the first one's log: it is refused, whatever its folder, and the first one goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_worker_is_refused_and_the_first_goes_on() {
     let cluster = Cluster::new(Broker::Embedded, "").await;
     let mut worker = cluster.worker().await;
-    let config = std::fs::read_to_string(cluster.setup.folder().join("crossdock.yaml")).expect("it is there");
-    let elsewhere = Setup::new(&config).expect("a folder");
+    let elsewhere = elsewhere(&cluster);
     let mut second = elsewhere.spawn(&[]).expect("it starts");
     second.wait_line("waiting whether it is still there").await.expect("the other one may be dead");
     let ended = second.wait_end().await.expect("it ends");
@@ -87,9 +92,8 @@ async fn a_second_worker_is_refused_and_the_first_goes_on() {
 async fn a_worker_that_was_silent_for_too_long_leaves_the_place_to_the_other() {
     let cluster = Cluster::new(Broker::Embedded, "").await;
     let mut first = cluster.worker().await;
-    let config = std::fs::read_to_string(cluster.setup.folder().join("crossdock.yaml")).expect("it is there");
     first.signal("STOP").await.expect("it stands still");
-    let elsewhere = Setup::new(&config).expect("a folder");
+    let elsewhere = elsewhere(&cluster);
     let mut second = elsewhere.start().await.expect("it waits for the lease, then starts");
     first.signal("CONT").await.expect("it goes on");
     let ended = first.wait_end().await.expect("it ends");

@@ -261,7 +261,7 @@ fn answers(batch: &Batch, result: &Result<append::Fresh, Failure>, range: std::o
     }
 }
 
-/// Two rows: what is behind the position, and what was left before it.
+/// Two rows: what is behind the position, and what is missing before it and may still come.
 const WAITING: &str = "
     SELECT greatest(last_value - position, 0) + coalesce((SELECT sum(upper(gap) - lower(gap)) FROM unnest(gaps) gap), 0)::bigint
     FROM crossdock.outbox_seq_seq, crossdock.outbox_cursor";

@@ -13,8 +13,8 @@ use crate::{Postgres, pool::Purpose};
 /// Rows that are counted one by one.
 const COUNTED_MAX: i64 = 10_000;
 
-/// Rows in gaps, which were committed late or are left, are counted one by one: they are few. Those behind the position are counted up to a bound; beyond it, the
-/// numbers that were given out tell about how many there are. All by the primary key.
+/// Rows in gaps, which were committed late, are counted one by one: they are few. Those behind the position are counted up to a
+/// bound; beyond it, the numbers that were given out tell about how many there are. All by the primary key.
 const STATUS: &str = "
     WITH cursor AS (SELECT * FROM crossdock.outbox_cursor),
     gap AS (SELECT lower(range) AS first, upper(range) - 1 AS last FROM cursor, unnest(cursor.gaps) AS range),
